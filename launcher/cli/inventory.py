@@ -1,0 +1,113 @@
+"""`se-remote inventory`: check, list, show, schema. Touches no machine."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from launcher import inventory as inventories
+from launcher.cli.output import Output, table
+from launcher.cli.selection import Selection, need_file, select
+from launcher.errors import InventoryError
+from launcher.inventory import Inventory
+from launcher.model import Container, HostSpec
+
+
+def run(args: argparse.Namespace) -> int:
+    """Runs one of the actions; raises InventoryError with everything that is wrong."""
+    output = Output()
+    if args.action == "schema":
+        output.result(json.dumps(inventories.schema(), indent=2))
+        return 0
+    actions: dict[str, Callable[[argparse.Namespace, Selection, Output], None]] = {
+        "check": _check,
+        "list": _list,
+        "show": _show,
+    }
+    actions[args.action](args, select(args), output)
+    return 0
+
+
+def _check(args: argparse.Namespace, selection: Selection, output: Output) -> None:
+    path, inventory = need_file(selection)
+    problems = [
+        *inventory.check(selection.settings.params),
+        *inventories.check_settings(inventory, selection.settings),
+    ]
+    if problems:
+        raise InventoryError(problems)
+    for problem in _not_yet(inventory):
+        output.say(f"note: {problem}", "warning")
+    hosts, processes = len(inventory.hosts()), len(inventory.processes())
+    output.result(f"{path}: good: {_count(hosts, 'host')}, {_count(processes, 'process', 'es')}")
+
+
+def _not_yet(inventory: Inventory) -> Iterable[object]:
+    for name in inventory.hosts():
+        try:
+            yield from inventories.unsupported(inventory.resolve(name))
+        except InventoryError:
+            continue  # a host whose parameters come with a variant: `show` says what it needs
+
+
+def _list(args: argparse.Namespace, selection: Selection, output: Output) -> None:
+    inventory = selection.inventory or Inventory()
+    aliases: dict[str, list[str]] = {}
+    for alias, name in inventory.aliases().items():
+        aliases.setdefault(name, []).append(alias)
+    entries = [
+        {
+            "host": name,
+            "machine": str(inventory.document.hosts[name].value("machine") or "local"),
+            "aliases": sorted(aliases.get(name, [])),
+            "variants": sorted(inventory.variants(name)),
+        }
+        for name in inventory.hosts()
+    ]
+    if args.json:
+        output.result(json.dumps({"hosts": entries, "processes": inventory.processes()}, indent=2))
+        return
+    rows = [[_cell(entry[key]) for key in ("host", "machine", "aliases", "variants")] for entry in entries]
+    output.result(table(("HOST", "MACHINE", "ALIASES", "VARIANTS"), rows))
+    if inventory.processes():
+        output.result("\nPROCESSES\n" + "\n".join(inventory.processes()))
+
+
+def _show(args: argparse.Namespace, selection: Selection, output: Output) -> None:
+    (spec,) = selection.hosts([args.host])
+    values = inventories.describe(spec)
+    if args.json:
+        output.result(json.dumps(values, indent=2))
+    else:
+        output.result("\n".join(_lines(spec, values)))
+        for problem in inventories.unsupported(spec):
+            output.say(f"note: {problem}", "warning")
+
+
+def _lines(spec: HostSpec, values: dict[str, Any]) -> Iterable[str]:
+    width = max(len(key) for key in values)
+    for key, value in values.items():
+        text = _cell(value)
+        first, *rest = text.splitlines() or [""]
+        yield f"{key:<{width}}  {first}".rstrip()
+        yield from (f"{'':<{width}}  {line}" for line in rest)
+
+
+def _cell(value: object) -> str:
+    if value is None or value == "" or value == [] or value == {}:
+        return "-"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, dict):
+        return "\n".join(f"{key}={item}" for key, item in value.items())
+    if isinstance(value, (list, tuple)):
+        return ", ".join(str(item) for item in value)
+    if isinstance(value, Container):
+        return value.name or f"image {value.image}"
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _count(number: int, word: str, plural: str = "s") -> str:
+    return f"{number} {word}{'' if number == 1 else plural}"

@@ -1,0 +1,289 @@
+"""`se-remote`: the command line. Parses, dispatches, and turns errors into exit codes.
+
+Exit codes: 0 done; 1 the thing itself failed; 2 usage or inventory; 3 unreachable or authentication;
+4 started but not ready; 130 interrupted, 143 terminated. Everything heavy (YAML, SSH, ZeroMQ) is imported
+by the command that needs it: `--help` costs little more than starting Python.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import io
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable, Sequence
+
+from launcher import __version__
+
+EXIT_USAGE = 2
+EXIT_INTERRUPTED = 130
+
+_COMMANDS = {
+    "up": "launcher.cli.up",
+    "extend": "launcher.cli.extend",
+    "with": "launcher.cli.with_hosts",
+    "status": "launcher.cli.status",
+    "logs": "launcher.cli.logs",
+    "kill": "launcher.cli.kill",
+    "clean": "launcher.cli.clean",
+    "call": "launcher.cli.call",
+    "actions": "launcher.cli.call",
+    "inventory": "launcher.cli.inventory",
+    "demo": "launcher.cli.demo",
+}
+"""Command → module with `run(args) -> exit code`."""
+
+_HOST = """\
+HOST is a name or alias of the inventory (optionally NAME+variant), `local`,
+or user@machine[:port].
+The inventory is looked for in: --inventory, $SE_REMOTE_INVENTORY,
+./se-remote.yaml and the folders above, ~/.config/se-remote/inventory.yaml.
+"""
+
+_EPILOG = f"""\
+{_HOST}
+Exit codes: 0 done; 1 the thing itself failed; 2 usage or inventory;
+3 unreachable or authentication; 4 started but not ready; 130 interrupted.
+`se-remote COMMAND --help` shows a command's options.
+"""
+
+
+def parser() -> argparse.ArgumentParser:
+    """The whole command line."""
+    top = argparse.ArgumentParser(
+        prog="se-remote",
+        description="Run the actions of a scenario on any machine, as if they ran here.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    top.add_argument("--version", action="version", version=f"se-remote {__version__}")
+    top.add_argument("-i", "--inventory", metavar="FILE", help="the inventory to use")
+    commands = top.add_subparsers(dest="command", metavar="COMMAND", required=True)
+
+    shared = argparse.ArgumentParser(add_help=False)
+    # Before or behind the command; not given here must not undo what stood before it.
+    shared.add_argument(
+        "-i", "--inventory", metavar="FILE", default=argparse.SUPPRESS, help="the inventory to use"
+    )
+    shared.add_argument(
+        "--param", action="append", default=[], metavar="K=V", help="sets a parameter (repeatable)"
+    )
+    shared.add_argument(
+        "--variant",
+        action="append",
+        default=[],
+        metavar="[HOST=]NAME",
+        help="chooses a variant, of every named host or of HOST alone (repeatable)",
+    )
+
+    def command(name: str, text: str) -> argparse.ArgumentParser:
+        return commands.add_parser(
+            name, parents=[shared], help=text, description=text[0].upper() + text[1:] + ".", epilog=_HOST,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )  # fmt: skip
+
+    up = command("up", "start the servers of hosts and keep them up")
+    up.add_argument("host", nargs="+", metavar="HOST")
+    _add_for(up)
+    extend = command("extend", "keep servers up for longer that are up")
+    extend.add_argument("host", nargs="+", metavar="HOST")
+    _add_for(extend)
+
+    during = command("with", "have hosts up for the length of a command, and return its exit code")
+    during.usage = "se-remote with [-i FILE] [--param K=V] [--variant [HOST=]NAME] HOST... -- COMMAND..."
+    during.add_argument("host", nargs="+", metavar="HOST")
+
+    status = command("status", "show what runs on hosts")
+    status.add_argument("host", nargs="*", metavar="HOST", help="default: all of the inventory")
+    status.add_argument("--json", action="store_true", help="machine-readable")
+
+    logs = command("logs", "show a server's log, also after it died")
+    logs.add_argument("host", metavar="HOST")
+    logs.add_argument(
+        "-f",
+        "--follow",
+        action="store_true",
+        help="wait for new lines, through restarts and lost connections",
+    )
+    logs.add_argument(
+        "-n", "--lines", type=_line_count, default=200, metavar="N", help="the last N lines (200), or `all`"
+    )
+
+    logs.add_argument(
+        "--run", type=_run_number, default=0, metavar="N", help="of the N-th last finished run (1: the last)"
+    )
+    logs.add_argument("--runs", action="store_true", help="list the runs of which there are logs")
+
+    kill = command("kill", "stop servers and verify that they are gone")
+    kill.add_argument("host", nargs="*", metavar="HOST")
+    kill.add_argument("--all", action="store_true", help="every host of the inventory")
+    kill.add_argument("--force", action="store_true", help="also while someone else's session is active")
+
+    clean = command("clean", "remove what stays of servers: old logs, what dead ones have left")
+    clean.add_argument("host", nargs="*", metavar="HOST", help="default: all of the inventory")
+    clean.add_argument("--dry-run", action="store_true", help="only say what would be removed")
+
+    _add_call(command)
+    inventory = commands.add_parser("inventory", help="check and show the inventory")
+    actions = inventory.add_subparsers(dest="action", metavar="ACTION", required=True)
+    actions.add_parser("check", parents=[shared], help="report everything that is wrong with it")
+    listing = actions.add_parser("list", parents=[shared], help="hosts and processes, a line each")
+    listing.add_argument("--json", action="store_true", help="machine-readable")
+    show = actions.add_parser("show", parents=[shared], help="one host as it resolves, every value")
+    show.add_argument("host", metavar="HOST")
+    show.add_argument("--json", action="store_true", help="machine-readable")
+    actions.add_parser("schema", help="print the JSON Schema for editors")
+
+    demo = commands.add_parser("demo", help="run a scenario on a host played by an embedded SSH server")
+    demo.add_argument("--keep", action="store_true", help="keep the demo's files to look at")
+    return top
+
+
+def _add_for(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--for", dest="keep_for", type=_keep_time, default="12h", metavar="TIME",
+        help="how long from now: 90s, 30m, 8h (default 12h; 0: until it is killed). One that was to stay "
+        "for longer does; a session in use is never cut off",
+    )  # fmt: skip
+
+
+def _keep_time(text: str) -> float:
+    from launcher.durations import parse_time
+
+    try:
+        return parse_time(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def _add_call(command: Callable[[str, str], argparse.ArgumentParser]) -> None:
+    call = command("call", "run one action on a host, without a scenario")
+    call.add_argument("host", metavar="HOST", help="or an address: tcp://…, host:port, /path, ./path")
+    call.add_argument("action", metavar="ACTION", help="its OSC name; `se-remote actions HOST` lists them")
+    call.add_argument("arguments", nargs="*", metavar="KEY=VALUE", help="a number, text, true, false or JSON")
+    call.add_argument(
+        "--timeout",
+        type=_seconds,
+        metavar="TIME",
+        help="cancel it when it has not ended by then: 30, 1.5s, 3min",
+    )
+    call.add_argument("--directory", metavar="DIR", help="its working directory, on the host (default: home)")
+    call.add_argument("--json", action="store_true", help="the result and its log lines as one document")
+
+    actions = command("actions", "list the action plugins of a host")
+    actions.add_argument("host", metavar="HOST", help="or an address, as for `call`")
+    actions.add_argument("--json", action="store_true", help="machine-readable")
+
+
+def _seconds(text: str) -> float:
+    """As the times among the KEY=VALUE words are written."""
+    from launcher.cli import literals
+
+    try:
+        value = literals.seconds(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError("expected more than 0 seconds")
+    return value
+
+
+def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
+    """As parse_args, but KEY=VALUE words may also stand behind options, which argparse does not allow."""
+    top = parser()
+    argv, words = _split_command(list(sys.argv[1:] if argv is None else argv))
+    args, rest = top.parse_known_args(argv)
+    if args.command == "with":
+        if not words:
+            top.error("with: the command is missing: se-remote with HOST... -- COMMAND...")
+        args.words = words
+    if rest and (args.command != "call" or any(word.startswith("-") for word in rest)):
+        top.error(f"unrecognized arguments: {' '.join(rest)}")
+    if rest:
+        args.arguments += rest
+    return args
+
+
+def _run_number(text: str) -> int:
+    if not (text.isascii() and text.isdecimal() and int(text) > 0):
+        raise argparse.ArgumentTypeError(f"expected a number from 1 (the last finished run), found {text!r}")
+    return int(text)
+
+
+def _split_command(argv: list[str]) -> tuple[list[str], list[str]]:
+    """For `with`: the words before the first `--`, and the command behind it. Any other line as it is."""
+    first, skip = "", False
+    for word in argv:
+        if not skip and not word.startswith("-"):
+            first = word
+            break
+        skip = word in ("-i", "--inventory")
+    if first != "with" or "--" not in argv:
+        return argv, []
+    at = argv.index("--")
+    return argv[:at], argv[at + 1 :]
+
+
+def _line_count(text: str) -> int:
+    if text == "all":
+        return 1_000_000_000
+    if not (text.isascii() and text.isdecimal()):
+        raise argparse.ArgumentTypeError(f"expected a number, 0 or more, or `all`, found {text!r}")
+    return int(text)
+
+
+class _Ended(KeyboardInterrupt):
+    """SIGTERM or SIGHUP: ends a command as Ctrl-C does, with its clean-up."""
+
+    def __init__(self, number: int) -> None:
+        self.exit_code = 128 + number
+
+
+def _take_signals() -> None:
+    def end(number: int, frame: object) -> None:
+        raise _Ended(number)
+
+    if threading.current_thread() is threading.main_thread():
+        for number in (signal.SIGTERM, signal.SIGHUP):
+            if signal.getsignal(number) is signal.SIG_DFL:  # not below nohup
+                signal.signal(number, end)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs one command line; the exit code is returned (the console script exits with it)."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a terminal that cannot show it all
+    args = _parse(argv)
+    if args.command == "kill" and bool(args.host) == args.all:
+        print("se-remote kill: name hosts, or give --all", file=sys.stderr)
+        return EXIT_USAGE
+    if args.command == "logs" and args.follow + args.runs + bool(args.run) > 1:
+        print("se-remote logs: --follow, --run and --runs exclude each other", file=sys.stderr)
+        return EXIT_USAGE
+    from launcher.errors import LauncherError
+
+    _take_signals()
+    try:
+        code: int = importlib.import_module(_COMMANDS[args.command]).run(args)
+        sys.stdout.flush()
+        return code
+    except LauncherError as error:
+        from launcher.cli.output import Output
+
+        Output().error(error)
+        return error.exit_code
+    except KeyboardInterrupt as interrupt:
+        print("interrupted", file=sys.stderr)
+        return interrupt.exit_code if isinstance(interrupt, _Ended) else EXIT_INTERRUPTED
+    except BrokenPipeError:
+        # The reader has gone (`| head`): say nothing, also not when the interpreter flushes at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

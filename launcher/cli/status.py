@@ -1,0 +1,148 @@
+"""`se-remote status`: what runs where. One exec per machine, all machines in parallel."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from launcher.cli.output import Output, age, table
+from launcher.cli.selection import Selection, select
+from launcher.durations import time_text
+from launcher.model import HostSpec, State
+from launcher.plan import HostStatus, user_text
+from launcher.wrapper import exclusive_resource
+
+_HEADER = ("HOST", "MACHINE", "STATE", "SINCE", "PID", "VERSION", "SESSIONS", "STAYS", "STARTED BY")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Prints the table or JSON; 3 if a machine could not be reached, else 0."""
+    output = Output()
+    selection = select(args)
+    specs = selection.hosts(args.host) if args.host else selection.all_hosts()
+    statuses = query(specs, selection)
+    if args.json:
+        output.result(json.dumps([as_json(spec, status) for spec, status in statuses], indent=2))
+    else:
+        output.result(render(statuses, output, time.time()))
+    return 3 if any(status.state is State.UNREACHABLE for _, status in statuses) else 0
+
+
+def query(specs: Sequence[HostSpec], selection: Selection) -> list[tuple[HostSpec, HostStatus]]:
+    """The status of every host and of its variants; an unreachable machine makes its own `unreachable`."""
+    from launcher.lease import Launcher
+
+    launcher = Launcher(selection.inventory, environ=selection.environ, ask=selection.ask)
+    try:
+        return launcher.survey(specs)
+    finally:
+        launcher.close()
+
+
+def as_json(spec: HostSpec, status: HostStatus) -> dict[str, Any]:
+    """One host's entry of `--json`; times are epoch seconds."""
+    endpoint = status.endpoint
+    return {
+        "host": spec.name,
+        "machine": str(spec.machine),
+        "state": status.state.value,
+        "reason": status.reason,
+        "since": endpoint.get("since"),
+        "pid": endpoint.get("pid"),
+        "version": endpoint.get("version"),
+        "python": endpoint.get("python"),
+        "started_by": endpoint.get("started_by"),
+        "what": endpoint.get("what"),
+        "kept": status.kept,
+        "kept_until": status.server_state.get("kept_until"),
+        "exclusive": status.server_state.get("exclusive"),
+        "sessions": list(_sessions(status)),
+    }
+
+
+def render(statuses: Sequence[tuple[HostSpec, HostStatus]], output: Output, now: float) -> str:
+    """The table, with a line per session and its actions below the hosts that have any. `now`: epoch."""
+    if not statuses:
+        return "no hosts; write an inventory (docs/inventory.md) or name user@machine"
+    rows = [_row(spec, status, output, now) for spec, status in statuses]
+    lines = table(_HEADER, rows).splitlines()
+    text = [lines[0]]
+    for (spec, status), line in zip(statuses, lines[1:], strict=True):
+        text.append(line)
+        if status.reason and status.state is not State.READY:
+            text += [f"    {part}" for part in status.reason.splitlines()]
+        text += [f"    {line}" for line in [_exclusive_line(spec, status)] if line]
+        text += [f"    {_session_line(session, now)}" for session in _sessions(status)]
+    return "\n".join(text)
+
+
+def _row(spec: HostSpec, status: HostStatus, output: Output, now: float) -> list[str]:
+    endpoint = status.endpoint
+    alive = status.state in (State.READY, State.RUNNING)
+    since = endpoint.get("since")
+    sessions = _sessions(status)
+    return [
+        spec.name,
+        str(spec.machine),
+        output.state(status.state),
+        age(now - since) if alive and isinstance(since, (int, float)) else "-",
+        str(endpoint.get("pid", "-")) if alive else "-",
+        str(endpoint.get("version", "-")) if alive else "-",
+        str(len(sessions)) if alive else "-",
+        _stays(status) if alive else "-",
+        _started(status) if endpoint else "-",
+    ]
+
+
+def _started(status: HostStatus) -> str:
+    by, what = status.endpoint.get("started_by", "?"), status.endpoint.get("what", "")
+    return f"{by}: {what}" if what else str(by)
+
+
+def _exclusive_line(spec: HostSpec, status: HostStatus) -> str:
+    """Who has what is exclusive on the host; "" when nobody does, or nothing is."""
+    seen = status.server_state.get("exclusive")
+    holder = seen.get("holder") if isinstance(seen, dict) else None
+    resource = exclusive_resource(spec)
+    if isinstance(holder, dict):
+        since = holder.get("since")
+        ago = ""
+        if isinstance(since, (int, float)) and status.clock is not None:
+            ago = f", for {age(status.clock - since)}"
+        return f"exclusive: held by {user_text({'client': holder})}{ago}"
+    if resource and resource in status.held:
+        return "exclusive: held through another host or account of that machine; a run says by whom"
+    return ""
+
+
+def _stays(status: HostStatus) -> str:
+    """For how long it stays up, at least; a session in use counts as use."""
+    if not status.kept:
+        return "while used"
+    left = status.kept_left
+    return "until killed" if left is None else time_text(left)
+
+
+def _sessions(status: HostStatus) -> Sequence[Mapping[str, Any]]:
+    """The sessions, without those that only hold the server up for another one of the same client."""
+    found = status.server_state.get("sessions")
+    sessions = [s for s in found if isinstance(s, dict)] if isinstance(found, list) else []
+    busy = [s.get("client") for s in sessions if s.get("actions")]
+    return [s for s in sessions if s.get("actions") or s.get("client") not in busy]
+
+
+def _session_line(session: Mapping[str, Any], now: float) -> str:
+    since = session.get("since")
+    text = user_text(session)
+    if isinstance(since, (int, float)):
+        text += f", for {age(now - since)}"
+    actions = session.get("actions")
+    names = [
+        f"{a.get('name')} ({a.get('status')})"
+        for a in (actions if isinstance(actions, list) else [])
+        if isinstance(a, dict)
+    ]
+    return f"session of {text}" + (": " + ", ".join(names) if names else "")

@@ -1,0 +1,390 @@
+"""The hosts of one launcher, on its event loop: opened side by side, given up, closed. All async.
+
+Rules:
+- a host that is given up ends what it has started itself; it is cancelled once, for the second time it
+  would be its clean-up that is cancelled;
+- what was started here is stopped here and verified; a server that was up before, that is to be kept or
+  that others use, is left running;
+- the way to a server is mended when it breaks (ways.py); at the end nothing waits for one that is not;
+- nothing here blocks, and nothing knows of threads but `hurried`, which another one sets.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import secrets
+import threading
+import time
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from launcher import bootstrap, logs, plan
+from launcher.bootstrap import Starting, Up
+from launcher.errors import Aborted, LauncherError, StageError
+from launcher.machines.runner import Runner, remove_path
+from launcher.model import Event, HostSpec, Stage, State
+from launcher.plan import Found, HostStatus, Stopped
+from launcher.ways import Renew, Way
+
+LAST_ERRORS = 1.0
+"""Seconds that the others get to fail too, once one host has failed: all failures are named."""
+GRACE, GRACE_HURRY = 10.0, 2.0
+"""Seconds between TERM and KILL."""
+_PATIENCE, _PATIENCE_HURRY = 3.0, 0.5
+_MEND_AT_END = 1.0
+"""Seconds that the end waits for a way that is being mended."""
+
+Reach = Callable[[HostSpec], Awaitable[Runner]]
+OnEvent = Callable[[Event], None]
+
+
+@dataclass(frozen=True)
+class Lease:
+    """A host's server, reachable at `endpoint` until the Launcher is closed. `lost` is set when it is not."""
+
+    host: HostSpec
+    endpoint: str
+    """ZeroMQ address, ``ipc://…``."""
+    started: bool
+    """By us: it was not up before."""
+    server: Mapping[str, Any]
+    """Its endpoint.json."""
+    tunnel_path: str | None = None
+    """The local socket of the tunnel; None on this machine."""
+    client_id: str = ""
+    """Who connects names it in `hello` (client.id): so its sessions are known as ours at the end."""
+    way: Way | None = field(default=None, compare=False)
+    """What mends the tunnel; None on this machine."""
+    lost: threading.Event = field(default_factory=threading.Event, compare=False)
+    reasons: list[str] = field(default_factory=list, compare=False)
+    """Why `lost` is set; filled before it is."""
+    greeted: threading.Event = field(default_factory=threading.Event, compare=False)
+    """The host has answered hello."""
+
+    def connected(self) -> None:
+        """The host has answered. Removes the tunnel's path: who is connected stays so, and a client that is
+        killed leaves no file."""
+        self.greeted.set()
+        if self.tunnel_path is not None:
+            remove_path(self.tunnel_path)
+
+
+@dataclass(frozen=True)
+class _Open:
+    """What a lease needs at its end."""
+
+    lease: Lease
+    token: str
+    part: logs.Part
+    """Of its log: what belongs to this launcher."""
+
+
+class _Watcher:
+    """What becomes of a lease's way, for the lease and for who hears events."""
+
+    def __init__(self, note: Callable[[State, str], None]) -> None:
+        self.lost = threading.Event()
+        self.reasons: list[str] = []
+        self._note = note
+
+    def cut(self, reason: str) -> None:
+        self._note(State.UNREACHABLE, reason)
+
+    def mended(self, endpoint: str) -> None:
+        self._note(State.RUNNING, "connected again")
+
+    def gone(self, reason: str) -> None:
+        self.reasons.append(reason)
+        self.lost.set()
+        self._note(State.UNREACHABLE, reason)
+
+
+class Hosts:
+    """What is open, and what is on the way there or back."""
+
+    def __init__(
+        self,
+        starting: Starting,
+        reach: Reach,
+        renew: Renew,
+        on_event: OnEvent | None,
+        *,
+        keep: bool,
+        logs_to: Path | None = None,
+    ) -> None:
+        """`keep`: what is started stays up when this is closed. `logs_to`: see Launcher."""
+        self._logs_to = logs_to
+        self._renew = renew
+        self.client_id = secrets.token_hex(8)
+        self._starting = replace(starting, client_id=self.client_id)
+        self._base = starting.base
+        self._reach = reach
+        self._on_event = on_event
+        self._keep = keep
+        self._hosts: list[asyncio.Task[_Open]] = []
+        self._given_up: set[asyncio.Task[_Open]] = set()
+        self._opened: dict[str, _Open] = {}
+        self._states: dict[str, State] = {}
+        self._stops: list[asyncio.Task[Stopped]] = []
+        self.leftovers: list[str] = []
+        """What was seen to be still there after KILL."""
+        self.aborted = threading.Event()
+        self.hurried = threading.Event()
+
+    def give_up(self) -> None:
+        """Whatever is on its way up turns round."""
+        self._give_up(self._hosts)
+
+    def _give_up(self, tasks: Iterable[asyncio.Task[_Open]]) -> None:
+        """Cancel each once: the second time it would be its clean-up that is cancelled."""
+        for task in tasks:
+            if task not in self._given_up:
+                self._given_up.add(task)
+                task.cancel()
+
+    async def open_all(
+        self, hosts: list[HostSpec], together: bool, on_open: Callable[[Lease], None] | None = None
+    ) -> dict[str, Lease | LauncherError]:
+        """A lease or an error for each host; see Launcher.open_each."""
+        tasks = {host.name: asyncio.ensure_future(self._open_one(host, on_open)) for host in hosts}
+        self._hosts = list(tasks.values())
+        if self.aborted.is_set():
+            self.give_up()
+        if together and not self._keep:
+            await self._until_one_fails(self._hosts)
+        outcome: dict[str, Lease | LauncherError] = {}
+        for name, task in tasks.items():
+            try:
+                outcome[name] = (await task).lease
+            except LauncherError as error:
+                outcome[name] = error
+            except asyncio.CancelledError:
+                outcome[name] = Aborted(f"{name}: given up")
+        failed = any(isinstance(value, LauncherError) for value in outcome.values())
+        if failed and together and not self._keep:
+            opened = [self._opened.pop(name) for name in tasks if name in self._opened]
+            await asyncio.gather(*(self._release_and_fetch(item, GRACE_HURRY) for item in opened))
+        return outcome
+
+    async def _until_one_fails(self, tasks: list[asyncio.Task[_Open]]) -> None:
+        if not tasks:
+            return
+        _, pending = await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
+        if pending:
+            _, pending = await asyncio.wait(pending, timeout=LAST_ERRORS)
+        self._give_up(pending)
+
+    async def _open_one(self, host: HostSpec, on_open: Callable[[Lease], None] | None) -> _Open:
+        token = bootstrap.new_token()
+        self._event(host, Stage.CONNECT, State.STARTING, str(host.machine))
+        try:
+            runner = await self._reach(host)
+            up = await self._bring_up(host, runner, token)
+            self._event(host, Stage.TUNNEL, State.RUNNING, "started" if up.started else "was up")
+            part = logs.Part(up.found.began, up.found.written)
+            opened = _Open(await self._lead_there(host, runner, up), token, part)
+        except StageError as error:
+            self._event(host, error.stage, State.DEAD, error.cause, "error")
+            raise
+        self._opened[host.name] = opened
+        if on_open is not None:
+            on_open(opened.lease)
+        return opened
+
+    async def _bring_up(self, host: HostSpec, runner: Runner, token: str) -> Up:
+        def note(stage: Stage, text: str) -> None:
+            self._event(host, stage, State.STARTING, text)
+
+        work = asyncio.ensure_future(bootstrap.bring_up(host, runner, self._starting, token=token, note=note))
+        try:
+            return await asyncio.shield(work)
+        except asyncio.CancelledError:
+            await bootstrap.abandon(host.name, runner, work, token, self._base, self.client_id)
+            work.cancel()
+            raise
+        except LauncherError as error:
+            await _to_its_end(self._clear_up(host, runner, token, error))
+            raise
+
+    async def _clear_up(self, host: HostSpec, runner: Runner, token: str, error: LauncherError) -> None:
+        """Behind a bring-up that failed."""
+        if not self._keep:  # kept ones stay for whoever comes to look
+            await self._clear(host, runner, token)
+        if isinstance(error, StageError) and error.began:
+            await self._fetch(host, logs.Part(error.began))
+
+    async def _lead_there(self, host: HostSpec, runner: Runner, up: Up) -> Lease:
+        """Its lease; when there can be none what was started for it is ended."""
+        try:
+            return await self._lease(host, runner, up)
+        except BaseException as error:
+            if isinstance(error, StageError) and up.started:
+                error.began = up.found.began
+            if up.started and not self._keep:
+                await _to_its_end(self._clear(host, runner, up.token))
+            raise
+
+    async def _clear(self, host: HostSpec, runner: Runner, token: str) -> None:
+        with contextlib.suppress(LauncherError):
+            await bootstrap.stop(
+                host.name,
+                runner,
+                mode="unused",
+                token=token,
+                grace=GRACE_HURRY,
+                patience=0,
+                base=self._base,
+                client=self.client_id,
+            )
+
+    async def attach(self, host: HostSpec, seen: HostStatus) -> Lease | LauncherError:
+        """A lease on the server that was seen, if it is up; it is nobody's here to stop."""
+        if seen.error is not None:
+            return seen.error
+        if seen.state is not State.READY or not seen.endpoint.get("socket"):
+            text = f"{host.name}: its server is not up ({seen.state.value})"
+            return LauncherError(text, f"se-remote up {host.name}")
+        found = Found("", False, seen.endpoint, seen.server_state)
+        try:
+            lease = await self._lease(host, await self._reach(host), Up(found, ""))
+        except StageError as error:
+            return error
+        self._opened[host.name] = _Open(lease, "", logs.Part())
+        return lease
+
+    async def _lease(self, host: HostSpec, runner: Runner, up: Up) -> Lease:
+        remote = str(up.found.endpoint["socket"])
+        path = await runner.forward(remote)
+        tunnelled = path != remote
+        watcher = _Watcher(lambda state, reason: self._event(host, Stage.TUNNEL, state, reason))
+        way = Way(host, remote, runner, path, self._renew, watcher) if tunnelled else None
+        tunnel_path = path if tunnelled else None
+        return Lease(host, f"ipc://{path}", up.started, up.found.endpoint, tunnel_path, self.client_id, way,
+                     watcher.lost, watcher.reasons)  # fmt: skip
+
+    def cut_short(self) -> None:
+        """Stops that are under way begin again with short waits."""
+        for task in self._stops:
+            task.cancel()
+
+    async def close_all(self) -> list[str]:
+        """Stop what was started here; texts of what is left."""
+        self.give_up()
+        if self._hosts:
+            await asyncio.wait(self._hosts, timeout=6)
+        opened, self._opened = list(self._opened.values()), {}
+        texts = await asyncio.gather(*(self._release_and_fetch(item, GRACE) for item in opened))
+        return [text for some in texts for text in some]
+
+    async def _release_and_fetch(self, item: _Open, grace: float) -> list[str]:
+        """The log comes behind the stop: then it is whole, and nobody waits for it who is to stop."""
+        host, way = item.lease.host, item.lease.way
+        ours = item.lease.started and not self._keep
+        greeted = item.lease.greeted.is_set()
+        item.lease.connected()
+        away = ""
+        if way is not None:
+            if (ours or self._logs_to is not None) and not await way.settled(_MEND_AT_END):
+                away = way.trouble or "its connection is silent"
+            way.stop()
+        if away:
+            self._no_log(host, away, said=ours)
+            return [self._not_verified(host, away)] if ours else []
+        texts = await self._release(item, grace) if ours else []
+        if not (ours or greeted or self._keep or not item.token):
+            await self._leave(host)
+        await self._fetch(host, item.part)
+        return texts
+
+    def _no_log(self, host: HostSpec, reason: str, said: bool) -> None:
+        """It cannot be fetched; that of an earlier scenario must not stand for it."""
+        if self._logs_to is not None:
+            with contextlib.suppress(OSError):
+                logs.forget(host.name, self._logs_to)
+            if not said:
+                text = logs.why(LauncherError(reason), host.name)
+                self._event(host, Stage.STOP, self._states.get(host.name, State.STOPPED), text, "warning")
+
+    async def _leave(self, host: HostSpec) -> None:
+        """We have found its server, and have not come: nobody is to wait for us."""
+        with contextlib.suppress(LauncherError, asyncio.TimeoutError):
+            runner = await asyncio.wait_for(self._reach(host), 5)
+            await bootstrap.leave(host.name, runner, client=self.client_id, base=self._base)
+
+    async def _fetch(self, host: HostSpec, part: logs.Part) -> None:
+        if self._logs_to is None:
+            return
+        limit = logs.FETCH_HURRY_S if self.hurried.is_set() else logs.FETCH_S
+        try:
+            logs.forget(host.name, self._logs_to)
+            runner = await asyncio.wait_for(self._reach(host), min(limit, 5))
+            await logs.fetch(host.name, runner, part, self._logs_to, timeout=limit, base=self._base)
+        except (LauncherError, OSError, asyncio.TimeoutError) as error:
+            text = logs.why(error, host.name)
+            self._event(host, Stage.STOP, self._states.get(host.name, State.STOPPED), text, "warning")
+
+    async def _release(self, item: _Open, grace: float) -> list[str]:
+        """Stop one server, which is ours to stop; texts of what is left."""
+        host = item.lease.host
+        self._event(host, Stage.STOP, State.STOPPING, "")
+        try:
+            runner = await asyncio.wait_for(self._reach(host), 5)
+            done = await self._stop_in_time(host, runner, item.token, grace)
+        except (LauncherError, asyncio.TimeoutError) as error:
+            return [self._not_verified(host, str(error) or "no answer in time")]
+        if done.silent:
+            self._event(host, Stage.STOP, State.STOPPING, plan.SILENT, "warning")
+        if done.how == "used":
+            self._event(host, Stage.STOP, State.READY, f"left running for {'; '.join(done.users)}")
+            return []
+        self._event(host, Stage.STOP, State.STOPPED, done.how)
+        unsafe = [line for line in done.on_stop if done.unsafe]
+        found = [f"{host.name}: still there: {line}" for line in done.left]
+        self.leftovers += found
+        return [f"{host.name}: {line}" for line in unsafe] + found
+
+    def _not_verified(self, host: HostSpec, reason: str) -> str:
+        self._event(host, Stage.STOP, State.UNREACHABLE, reason)
+        return (
+            f"{host.name}: its end is not verified ({reason}); the server there ends by itself within "
+            f"{max(host.lease, 15):g} s. To check: se-remote status {host.name}"
+            + (f"; its log: se-remote logs {host.name}" if self._logs_to is not None else "")
+        )
+
+    async def _stop_in_time(self, host: HostSpec, runner: Runner, token: str, grace: float) -> Stopped:
+        """As `_stop_ours`, but a hurry that comes meanwhile begins again with short waits."""
+        if not self.hurried.is_set():
+            task = asyncio.ensure_future(self._stop_ours(host, runner, token, grace, _PATIENCE))
+            self._stops.append(task)
+            await asyncio.wait([task])
+            if not task.cancelled():
+                return task.result()
+        return await self._stop_ours(host, runner, token, GRACE_HURRY, _PATIENCE_HURRY)
+
+    async def _stop_ours(
+        self, host: HostSpec, runner: Runner, token: str, grace: float, patience: float
+    ) -> Stopped:
+        ours = {"id": self.client_id}  # one of these may be there that could not say goodbye
+        return await bootstrap.stop(
+            host.name, runner, mode="release", but=ours, token=token, base=self._base, client=self.client_id,
+            grace=grace, patience=patience,
+        )  # fmt: skip
+
+    def _event(self, host: HostSpec, stage: Stage, state: State, reason: str, level: str = "info") -> None:
+        before = self._states.get(host.name, State.STOPPED)
+        self._states[host.name] = state
+        if self._on_event is not None:
+            with contextlib.suppress(Exception):  # a listener must not break a bring-up
+                self._on_event(Event(time.monotonic(), host.name, stage, before, state, reason, level))
+
+
+async def _to_its_end(clean_up: Coroutine[Any, Any, None]) -> None:
+    """A cancel that comes meanwhile does not cut it: it is bounded itself, and its caller raises then."""
+    work = asyncio.ensure_future(clean_up)
+    try:
+        await asyncio.shield(work)
+    except asyncio.CancelledError:
+        await work

@@ -1,0 +1,1 @@
+"""The only places that run commands: this machine, and others over SSH."""

@@ -1,0 +1,213 @@
+"""What crosses the boundaries of `launcher`: frozen values, no behaviour beyond rendering.
+
+States, the same words everywhere: see State. A change of state is an Event.
+"""
+
+from __future__ import annotations
+
+import enum
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+
+class Stage(enum.Enum):
+    """The stages of a bring-up, in order; a failure names its stage."""
+
+    RESOLVE = "resolve"
+    CONNECT = "connect"
+    AUTHENTICATE = "authenticate"
+    SHELL = "shell"
+    TMUX = "tmux"
+    CONTAINER = "container"
+    PYTHON = "python"
+    SETUP = "setup"
+    START = "start"
+    SAFE = "on_stop"
+    """Of a server that died there: it runs before the next one starts."""
+    READY = "ready"
+    TUNNEL = "tunnel"
+    HELLO = "hello"
+    STOP = "stop"
+
+
+class State(enum.Enum):
+    """The states of servers and processes."""
+
+    STOPPED = "stopped"
+    WAITING = "waiting"
+    STARTING = "starting"
+    RUNNING = "running"
+    READY = "ready"
+    STOPPING = "stopping"
+    DEAD = "dead"
+    UNREACHABLE = "unreachable"
+    CONFLICT = "conflict"
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One thing that is wrong in an inventory: where, what, and what was meant."""
+
+    message: str
+    file: str = ""
+    line: int = 0
+    """1-based; 0 = unknown."""
+    path: str = ""
+    """YAML path, e.g. ``hosts.lab-pc.machine``."""
+    hint: str = ""
+    """e.g. ``did you mean "machine"?``"""
+
+    def __str__(self) -> str:
+        place = f"{self.file}:{self.line}" if self.line else self.file
+        place = f"{place}: " if self.file else ""
+        path = f"{self.path}: " if self.path else ""
+        return f"{place}{path}{self.message}" + (f" ({self.hint})" if self.hint else "")
+
+
+@dataclass(frozen=True)
+class Machine:
+    """Where commands run. `host` is None for this machine."""
+
+    host: str | None = None
+    user: str | None = None
+    """None: from ~/.ssh/config, else the local user."""
+    port: int | None = None
+    """None: from ~/.ssh/config, else 22."""
+
+    @property
+    def is_local(self) -> bool:
+        return self.host is None
+
+    def __str__(self) -> str:
+        if self.host is None:
+            return "local"
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return (f"{self.user}@" if self.user else "") + host + (f":{self.port}" if self.port else "")
+
+
+@dataclass(frozen=True)
+class SshOptions:
+    """What the inventory sets on top of ~/.ssh/config. Paths are of the client, `~` not yet expanded."""
+
+    identity: str | None = None
+    jump: str | None = None
+    known_hosts: str | None = None
+
+
+@dataclass(frozen=True)
+class Container:
+    """Container wrapping (parsed and validated; used from the containers issue on)."""
+
+    name: str | None = None
+    image: str | None = None
+    run: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class HostSpec:
+    """One host, resolved: variants chosen, parameters replaced. Times in seconds."""
+
+    name: str
+    """Inventory name plus chosen variants in sorted order: ``lab-pc+debug+humble``."""
+    machine: Machine
+    aliases: tuple[str, ...] = ()
+    ssh: SshOptions = SshOptions()
+    docker: Container | None = None
+    shell: str | None = None
+    """Shell that runs `setup`; None: bash, or sh where there is none."""
+    setup: str = ""
+    env: Mapping[str, str] = field(default_factory=dict)
+    python: str = "python3"
+    """May start with `~`, expanded on the machine."""
+    server: str = "{server}"
+    """Shell command line; `{server}` stands for the default command."""
+    depends: tuple[str, ...] = ()
+    exclusive: bool | str = False
+    lease: float = 10.0
+    on_loss: str = "stop"
+    on_stop: str = ""
+    ready_timeout: float = 20.0
+    session: str = "se-remote"
+    """tmux session."""
+    source: str = ""
+    """``file:line`` of its entry, "" for built-in ones."""
+
+    @property
+    def config_hash(self) -> str:
+        """Of everything that decides how the server runs: two specs of one hash can share a server."""
+        container = None if self.docker is None else [self.docker.name, self.docker.image, *self.docker.run]
+        values: list[object] = [
+            container,
+            self.shell,
+            self.setup,
+            sorted(self.env.items()),
+            self.python,
+            self.server,
+        ]
+        if self.on_stop:
+            values.append(["on_stop", self.on_stop])
+        if self.exclusive:  # who must be alone uses no server that lets others in, nor the other way round
+            values.append(["exclusive", self.exclusive])
+        return hashlib.sha256(json.dumps(values).encode()).hexdigest()[:16]
+
+
+@dataclass(frozen=True)
+class ProcessSpec:
+    """One process of the inventory, resolved like a HostSpec. Times in seconds."""
+
+    name: str
+    """Any printable text, plus chosen variants in sorted order: ``planner+HW Type``."""
+    cmd: str
+    machine: Machine
+    host: str | None = None
+    """The inventory host whose machine, ssh, docker, shell, setup and env it inherited."""
+    ssh: SshOptions = SshOptions()
+    docker: Container | None = None
+    shell: str | None = None
+    setup: str = ""
+    env: Mapping[str, str] = field(default_factory=dict)
+    ready_check: str | None = None
+    """Shell command that exits 0 once the process is ready; None: ready as soon as it runs."""
+    ready_timeout: float = 60.0
+    """0 = for ever."""
+    depends: tuple[str, ...] = ()
+    persistent: bool = True
+    """False: a one-shot, done when it exits."""
+    force_sigquit: bool = False
+    show_ui: bool = True
+    session: str = "se-remote"
+    source: str = ""
+
+
+@dataclass(frozen=True)
+class DirectAddress:
+    """An endpoint that is not of the inventory: the server there is somebody else's to start and stop."""
+
+    endpoint: str
+    """ZeroMQ address: ``tcp://host:port`` or ``ipc://path``."""
+
+
+@dataclass(frozen=True)
+class Event:
+    """A change of state of a host or process."""
+
+    time: float
+    """Seconds on the monotonic clock that the caller passed in."""
+    name: str
+    stage: Stage | None
+    from_state: State
+    to_state: State
+    reason: str = ""
+    level: str = "info"
+
+
+@dataclass(frozen=True)
+class Completed:
+    """What a command on a machine did."""
+
+    exit_code: int | None
+    """None: ended by a signal or the connection was cut before an exit code came."""
+    stdout: bytes
+    stderr: bytes

@@ -1,0 +1,1 @@
+"""The client's side of the wire: one thread with sockets, links to hosts, sessions. Knows no tree."""
