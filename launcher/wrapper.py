@@ -284,7 +284,7 @@ def _serve(spec: HostSpec) -> str:
             f'command -v {python} >"$SE_REMOTE_RUN/python" ||',
             f'  {{ echo "se-remote: there is no" {python}; exit 127; }}',
         ]
-    lines += ['printf \'server\\n\' >"$SE_REMOTE_RUN/stage"; true >"$SE_REMOTE_RUN/served.$token"']
+    lines += ['printf \'server\\n\' >"$SE_REMOTE_RUN/stage"; echo yes >"$SE_REMOTE_RUN/served.$token"']
     lines += ['. "$SE_REMOTE_RUN/server.$token"']
     return "\n".join(lines)
 
