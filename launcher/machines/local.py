@@ -9,16 +9,22 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import secrets
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import IO
 
-from launcher.model import Completed
+from launcher.errors import StartFailed, Unreachable
+from launcher.machines.runner import Stream, Tail, talking_script, until_it_goes
+from launcher.model import Completed, Stage
 
 _CHUNK = 65536
+_ENDS_WITHIN = 1.0
+"""Seconds between the end of a command's output and its own."""
 
 
 class LocalRunner:
@@ -42,14 +48,28 @@ class LocalRunner:
         urgent: bool = False,
     ) -> Completed:
         """See Runner.run."""
-        process = subprocess.Popen(
-            ["sh"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-            env=self._environ, start_new_session=True, bufsize=0,
-        )  # fmt: skip
+        process = self._start()
         try:
             return await asyncio.wait_for(_converse(process, script, on_output, hold), timeout)
         finally:
             _release(process)
+
+    async def open(self, command: str, timeout: float) -> Stream:
+        """See Runner.open."""
+        nonce = secrets.token_hex(12)
+        stream = _Talk(self._start())
+        try:
+            await asyncio.wait_for(stream.begin(talking_script(command, nonce), nonce), timeout)
+        except BaseException:
+            await stream.close()
+            raise
+        return stream
+
+    def _start(self) -> subprocess.Popen[bytes]:
+        return subprocess.Popen(
+            ["sh"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+            env=self._environ, start_new_session=True, bufsize=0,
+        )  # fmt: skip
 
     async def forward(self, remote_socket: str) -> str:
         """The socket itself: it is on this machine."""
@@ -69,6 +89,69 @@ class LocalRunner:
 
     async def close(self) -> None:
         """Nothing is open."""
+
+
+class _Talk:
+    """A Stream to a process of this machine."""
+
+    def __init__(self, process: subprocess.Popen[bytes]) -> None:
+        assert process.stdin and process.stdout and process.stderr
+        self._process = process
+        self._stdin, self._stdout = process.stdin, process.stdout
+        self._first = b""
+        self._over = False
+        self._stderr = Tail()
+        self._listening = asyncio.ensure_future(_drain(process.stderr, self._stderr.add))
+
+    async def begin(self, script: bytes, nonce: str) -> None:
+        await self.write(script)
+        first = await until_it_goes(self.read, nonce)
+        if first is None:
+            await asyncio.wait([self._listening], timeout=1)
+            raise StartFailed(
+                "local", Stage.SHELL, "`sh` has ended before it began", "", self._stderr.lines()
+            )
+        self._first = first
+
+    async def read(self, most: int = 1 << 20) -> bytes:
+        """See Stream.read."""
+        if self._first:
+            first, self._first = self._first[:most], self._first[most:]
+            return first
+        fd = self._stdout.fileno()
+        os.set_blocking(fd, False)
+        while True:
+            try:
+                chunk = os.read(fd, most)
+                self._over = self._over or not chunk
+                return chunk
+            except BlockingIOError:
+                await _ready(fd, writing=False)
+
+    async def write(self, data: bytes) -> None:
+        """See Stream.write."""
+        try:
+            await _feed(self._stdin, data)
+        except (OSError, ValueError) as error:
+            raise Unreachable("local", Stage.SHELL, "what was talked to has ended") from error
+
+    def write_eof(self) -> None:
+        """See Stream.write_eof."""
+        with contextlib.suppress(OSError):
+            self._stdin.close()
+
+    async def close(self) -> Completed:
+        """See Stream.close."""
+        self.write_eof()
+        until = time.monotonic() + _ENDS_WITHIN
+        while self._over and self._process.poll() is None and time.monotonic() < until:
+            await asyncio.sleep(0.002)
+        if self._process.poll() is not None:
+            await asyncio.wait([self._listening], timeout=_ENDS_WITHIN)
+        self._listening.cancel()
+        code = self._process.poll()
+        _release(self._process)
+        return Completed(code if code is None or code >= 0 else None, b"", self._stderr.bytes())
 
 
 async def _converse(

@@ -1,4 +1,4 @@
-"""The one port to a machine: run a script there, forward a socket from there.
+"""The one port to a machine: run a script there, talk to one that runs there, forward a socket from there.
 
 `local` and `ssh` beside it implement it; nothing else runs commands. One test fixture runs the same tests
 over both.
@@ -7,7 +7,7 @@ over both.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -25,6 +25,25 @@ class Limits:
     """From there until we are let in."""
     asking: float = 120.0
     """The same, when somebody is asked something."""
+
+
+class Stream(Protocol):
+    """The standard input and output of a command that runs on a machine. For one task at each end of it."""
+
+    async def read(self, most: int = 1 << 20) -> bytes:
+        """Some bytes, `most` at most, as soon as there are any; b"" at the end."""
+
+    async def write(self, data: bytes) -> None:
+        """Returns when the other side takes more. Raises StageError when it is gone."""
+
+    def write_eof(self) -> None:
+        """Its standard input ends here. Never raises."""
+
+    async def close(self) -> Completed:
+        """Cut it off; over SSH that is the end of its stdin and stdout, which it has to notice.
+
+        The exit code is None when it had not ended, as its stdout tells; stdout is empty. Never raises.
+        """
 
 
 class Runner(Protocol):
@@ -50,6 +69,14 @@ class Runner(Protocol):
         stop never waits for the bring-up that it ends.
         `timeout` in seconds; raises asyncio.TimeoutError when it is over, and the translated StageError
         when the connection is gone.
+        """
+
+    async def open(self, command: str, timeout: float) -> Stream:
+        """Run shell text there whose last command, by `exec`, is what is talked to from then on.
+
+        It comes as a script on the stdin of `exec sh`, which says when it has been read to its end: only
+        then anything is written behind it, since some shells read ahead. `timeout`: seconds until it says so.
+        Raises asyncio.TimeoutError, and StageError when the connection is gone or the shell does not answer.
         """
 
     async def forward(self, remote_socket: str) -> str:
@@ -79,6 +106,42 @@ class Asker(Protocol):
     """Asks on the terminal; None = there is no terminal, or the user gave no answer."""
 
     def __call__(self, prompt: str, *, secret: bool) -> str | None: ...
+
+
+class Tail:
+    """The last bytes of what is heard."""
+
+    _KEPT = 16384
+
+    def __init__(self) -> None:
+        self._heard = b""
+
+    def add(self, chunk: bytes) -> None:
+        self._heard = (self._heard + chunk)[-self._KEPT :]
+
+    def bytes(self) -> bytes:
+        return self._heard
+
+    def lines(self, number: int = 5) -> list[str]:
+        """The last ones, as text."""
+        return self._heard.decode("utf-8", "replace").strip().splitlines()[-number:]
+
+
+def talking_script(command: str, nonce: str) -> bytes:
+    """A script for `Runner.open`: shell text whose last command, by `exec`, is what is talked to."""
+    lines = ["se_remote() {", f"printf '\\n{nonce} go\\n'", command, "}", "se_remote", ""]
+    return "\n".join(lines).encode("utf-8", "surrogateescape")
+
+
+async def until_it_goes(read: Callable[[], Awaitable[bytes]], nonce: str) -> bytes | None:
+    """Read up to the line by which a `talking_script` goes; returns what came behind it, None: it ended."""
+    line, heard = f"\n{nonce} go\n".encode(), b""
+    while line not in heard:
+        chunk = await read()
+        if not chunk:
+            return None
+        heard += chunk
+    return heard.partition(line)[2]
 
 
 def remove_path(path: str) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import secrets
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -20,7 +21,15 @@ import asyncssh
 
 from launcher.errors import StartFailed
 from launcher.machines import ssh_errors
-from launcher.machines.runner import Asker, Limits, remove_path
+from launcher.machines.runner import (
+    Asker,
+    Limits,
+    Stream,
+    Tail,
+    remove_path,
+    talking_script,
+    until_it_goes,
+)
 from launcher.machines.ssh_errors import Attempt
 from launcher.machines.ssh_login import Client, Target, dial, log_in, login_options
 from launcher.model import Completed, Stage
@@ -101,6 +110,18 @@ class SshRunner:
         finally:
             channel.close()
         return session.completed(channel.get_exit_status())
+
+    async def open(self, command: str, timeout: float) -> Stream:
+        """See Runner.open."""
+        nonce = secrets.token_hex(12)
+        stream = _Talk(self._attempt)
+        try:
+            async with self._slots:
+                await asyncio.wait_for(stream.begin(self, talking_script(command, nonce), nonce), timeout)
+        except BaseException:
+            await stream.close()
+            raise
+        return stream
 
     async def forward(self, remote_socket: str) -> str:
         """See Runner.forward. The path lies in a 0700 directory of its own."""
@@ -225,6 +246,87 @@ class _Exec(asyncssh.SSHClientSession[bytes]):
         return Completed(
             None if status is None or status < 0 else status, b"".join(self._stdout), b"".join(self._stderr)
         )
+
+
+class _Talk:
+    """A Stream to a command over SSH."""
+
+    _WINDOW, _PACKET = 8 << 20, 256 << 10
+
+    def __init__(self, attempt: Attempt) -> None:
+        self._attempt = attempt
+        self._process: asyncssh.SSHClientProcess[bytes] | None = None
+        self._listening: asyncio.Task[None] | None = None
+        self._first = b""
+        self._over = False
+        self._stderr = Tail()
+        self._use = contextlib.ExitStack()
+
+    async def begin(self, runner: SshRunner, script: bytes, nonce: str) -> None:
+        self._use.enter_context(runner.in_use())
+        try:
+            self._process = await runner.connection.create_process(
+                "exec sh", encoding=None, request_pty=False, x11_forwarding=False,
+                window=self._WINDOW, max_pktsize=self._PACKET,
+            )  # fmt: skip
+        except (asyncssh.Error, OSError) as error:
+            raise ssh_errors.no_session(self._attempt, error) from error
+        self._listening = asyncio.ensure_future(self._listen(self._process))
+        await self.write(script)
+        first = await until_it_goes(self.read, nonce)
+        if first is None:
+            await asyncio.wait([self._listening], timeout=1)
+            cause = "the login shell did not run `sh`"
+            raise StartFailed(
+                self._attempt.name, Stage.SHELL, cause, "try: ssh HOST 'exec sh -c id'", self._stderr.lines()
+            )
+        self._first = first
+
+    async def _listen(self, process: asyncssh.SSHClientProcess[bytes]) -> None:
+        with contextlib.suppress(asyncssh.Error, OSError):
+            while chunk := await process.stderr.read(16384):
+                self._stderr.add(chunk)
+
+    async def read(self, most: int = 1 << 20) -> bytes:
+        """See Stream.read."""
+        if self._first:
+            first, self._first = self._first[:most], self._first[most:]
+            return first
+        assert self._process is not None
+        chunk = b""
+        with contextlib.suppress(asyncssh.Error, OSError):  # the runner says itself that it is lost
+            chunk = await self._process.stdout.read(most)
+        self._over = self._over or not chunk
+        return chunk
+
+    async def write(self, data: bytes) -> None:
+        """See Stream.write."""
+        assert self._process is not None
+        try:
+            self._process.stdin.write(data)
+            await self._process.stdin.drain()
+        except (asyncssh.Error, OSError) as error:
+            raise ssh_errors.translate(self._attempt, error) from error
+
+    def write_eof(self) -> None:
+        """See Stream.write_eof."""
+        if self._process is not None:
+            with contextlib.suppress(asyncssh.Error, OSError):
+                self._process.stdin.write_eof()
+
+    async def close(self) -> Completed:
+        """See Stream.close."""
+        code = None
+        if self._process is not None:
+            if self._over:
+                with contextlib.suppress(asyncio.TimeoutError):
+                    await asyncio.wait_for(self._process.wait_closed(), 1)
+            code = self._process.exit_status
+            self._process.close()
+        if self._listening is not None:
+            self._listening.cancel()
+        self._use.close()
+        return Completed(None if code is None or code < 0 else code, b"", self._stderr.bytes())
 
 
 async def connect(
