@@ -98,7 +98,7 @@ ONE_PROBLEM = [
     (H + "  b: {machine: x, push: {to: x}}", 3, "hosts.b.push", 'the key "from" is missing', ""),
     (H + "  b: {machine: x, push: {from: x, to: ../x}}", 3, "hosts.b.push.to", "without /", ""),
     (H + "  b: {machine: x, push: [x, scenario, x]}", 3, "hosts.b.push[2]", "in the list already", ""),
-    (H + "  b: {machine: x, push: [{frm: x}]}", 3, "hosts.b.push[0].frm", 'unknown key "frm"', '"from"'),
+    (H + "  b: {machine: x, push: [{from: x, too: y}]}", 3, "hosts.b.push[0].too", 'unknown key "too"', '"to"'),
     (H + "  b: {machine: x, path_map: [/a]}", 3, "hosts.b.path_map", "expected a mapping", ""),
     (H + "  b: {machine: x, path_map: {a: /b}}", 3, "hosts.b.path_map.a", "no absolute path", "/…"),
     (H + "  b: {machine: x, path_map: {/a: b}}", 3, "hosts.b.path_map./a", "absolute path on the host", ""),
