@@ -29,6 +29,8 @@ class Stage(enum.Enum):
     READY = "ready"
     TUNNEL = "tunnel"
     HELLO = "hello"
+    PUSH = "push"
+    FETCH = "fetch"
     STOP = "stop"
 
 
