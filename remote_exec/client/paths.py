@@ -1,0 +1,62 @@
+"""What this machine's absolute paths are called on a host. Pure.
+
+    a pushed folder, what `path_map` names, the scenario's output folder  →  the folder there
+
+| what                                              | is mapped                                            |
+|---------------------------------------------------|------------------------------------------------------|
+| an argument of an action that is such a path      | as a whole, also inside of lists, maps and structs   |
+| a text argument of run_process and of what        | each word that is such a path, or has one behind a   |
+| derives from it                                   | `=` (`--params=/…`, `map:=/…`), in quotes too        |
+| anything else: text with a path in it, variables, | not                                                  |
+| the acting actor                                  |                                                      |
+
+A path is "such a path" when it is one of the folders or lies below one, as it is written; of several folders
+the longest counts. What `..` leads out of the folder is not in it.
+"""
+
+from __future__ import annotations
+
+import posixpath
+import re
+from collections.abc import Iterable
+from typing import Any, Final
+
+_IN_WORDS: Final = re.compile(r"""(^|[\s=])(["']?)(/[^\s"'=;|&<>()]*)""")
+
+
+class PathMap:
+    """pairs: a folder here and what it is called there; of two that are the same here the first counts."""
+
+    def __init__(self, pairs: Iterable[tuple[str, str]] = ()) -> None:
+        self._pairs = sorted(pairs, key=lambda pair: len(pair[0]), reverse=True)
+
+    def __bool__(self) -> bool:
+        return bool(self._pairs)
+
+    def path(self, text: str) -> str:
+        """`text` there, if it is a path that is mapped; else itself."""
+        if not self._pairs or not text.startswith("/"):
+            return text
+        plain = posixpath.normpath(text) if ".." in text else text
+        for here, there in self._pairs:
+            if plain.rstrip("/") == here or plain.startswith(f"{here}/"):
+                return there + plain[len(here) :]
+        return text
+
+    def value(self, value: Any, *, words: bool = False) -> Any:
+        """An argument, mapped; words: also the words of its texts."""
+        if not self._pairs:
+            return value
+        if isinstance(value, str):
+            whole = self.path(value)
+            return self._words(value) if words and whole == value else whole
+        if isinstance(value, dict):
+            return {key: self.value(item, words=words) for key, item in value.items()}
+        if isinstance(value, list):
+            return [self.value(item, words=words) for item in value]
+        if type(value) is tuple:
+            return tuple(self.value(item, words=words) for item in value)
+        return value
+
+    def _words(self, text: str) -> str:
+        return _IN_WORDS.sub(lambda m: m.group(1) + m.group(2) + self.path(m.group(3)), text)
