@@ -179,7 +179,7 @@ class Host:
         (no such plugin, or its constructor or setup() raised); CallTimeout; HostLost.
         """
         session = self._open()
-        given = self._paths.value({**(args or {}), **arguments}, words=action == _COMMANDS)
+        given = self._paths.arguments({**(args or {}), **arguments}, commands=action == _COMMANDS)
         bound = bind(await self._signature(session, action), given)
         return await session.call(action, bound, label=label, timeout=timeout)
 

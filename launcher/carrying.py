@@ -111,11 +111,20 @@ def client_key() -> str:
 class Carrying:
     """Of one launcher; on its loop, but for `hurried`."""
 
-    def __init__(self, reach: Reach, remark: Remark, hurried: threading.Event, base: str = "") -> None:
+    def __init__(
+        self,
+        reach: Reach,
+        remark: Remark,
+        hurried: threading.Event,
+        base: str = "",
+        results: Path | None = None,
+    ) -> None:
+        """results: the folder of the whole run's output here."""
         self._reach = reach
         self._remark = remark
         self._hurried = hurried
         self._base = base
+        self._results = results
         self._outputs: list[_Output] = []
         """What is still to be brought back."""
 
@@ -192,12 +201,16 @@ class Carrying:
             folder.path,
             to,
             progress=telling,
-            leave_out=_own(output),
+            leave_out=self._not_sent(output),
         )
         took_part = f"{done.sent} {_files(done.sent)} sent ({size(done.bytes)}), {done.unchanged} unchanged"
         self._remark(host, Stage.PUSH, f"{folder.path}: {took_part}", "info")
         for name, why in done.skipped:
             self._remark(host, Stage.PUSH, f"{folder.path}/{name} was not sent: {why}", "warning")
+
+    def _not_sent(self, output: Path | None) -> list[Path]:
+        """Where results of this run, and perhaps of earlier ones, are collected."""
+        return [path for path in (self._results, output) if path is not None]
 
     # --- and back
 
@@ -339,10 +352,6 @@ def size(number: float) -> str:
 
 def _files(count: int) -> str:
     return "file" if count == 1 else "files"
-
-
-def _own(output: Path | None) -> tuple[Path, ...]:
-    return () if output is None else (output,)
 
 
 def _expanded(path: str, home: str) -> str:

@@ -79,7 +79,9 @@ class Launcher:
         self._base = base
         starting = Starting(identity.who(), what, keep=keep_for if keep else None, base=base)
         self._hosts = Hosts(starting, self._reach, self._renew, on_event, keep=keep, logs_to=logs_to)
-        self._carrying = Carrying(self._reach, self._hosts.remark, self._hosts.hurried, base)
+        self._carrying = Carrying(
+            self._reach, self._hosts.remark, self._hosts.hurried, base, logs_to.parent if logs_to else None
+        )
         self._lock = threading.RLock()
         self._thread: LoopThread | None = None
         self._loop: asyncio.AbstractEventLoop | None = None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Awaitable, Generator
+from collections.abc import Awaitable, Collection, Generator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -15,6 +15,7 @@ from launcher.files.channel import Channel, in_thread, opened, settle, together
 from launcher.files.plan import PushPlan, amount, push_plan
 from launcher.files.tree import Entry, Folder, Scan
 from launcher.files.values import OnStep, Pushed, Step
+from launcher.files.wire import text
 from launcher.machines.runner import Runner
 from launcher.model import Stage
 
@@ -25,15 +26,23 @@ _CHANGES = "it changed while it was read"
 
 
 async def push(
-    host: str, runner: Runner, python: str, folder: Path, to: str, *, progress: OnStep | None = None
+    host: str,
+    runner: Runner,
+    python: str,
+    folder: Path,
+    to: str,
+    *,
+    progress: OnStep | None = None,
+    leave_out: Collection[Path] = (),
 ) -> Pushed:
     """Make `to` on the machine like `folder` here: contents, modes, times; only what changed is sent.
 
     What an earlier push has put there and is gone here is removed there; nothing else is. `python`: a shell
-    word, the interpreter there. `to`: absolute, or relative to home there. Raises StageError.
+    word, the interpreter there. `to`: absolute, or relative to home there. `leave_out`: absolute paths here
+    that are not sent. Raises StageError.
     """
     step = f"se-remote push {quote([host, str(folder)])}"
-    scanning = in_thread(tree.scan, os.fsencode(folder))
+    scanning = in_thread(tree.scan, os.fsencode(folder), _inside(folder, leave_out))
     try:
         async with opened(host, Stage.PUSH, runner, python, {"do": "push", "to": to}, step) as channel:
             found = await _scanned(host, folder, scanning)
@@ -207,3 +216,8 @@ class _Source:
 def _moved(fd: int, before: os.stat_result) -> bool:
     now = os.fstat(fd)
     return (now.st_size, now.st_mtime_ns) != (before.st_size, before.st_mtime_ns)
+
+
+def _inside(folder: Path, paths: Collection[Path]) -> frozenset[str]:
+    """Those that lie in the folder, by their names in it."""
+    return frozenset(text(os.fsencode(path.relative_to(folder))) for path in paths if folder in path.parents)

@@ -65,8 +65,11 @@ def digest(entries: list[Entry]) -> str:
     return hashlib.sha256(json.dumps(entries).encode("ascii")).hexdigest()
 
 
-def scan(top: bytes) -> Scan:
-    """What is in the folder; our own files are not mentioned. Raises OSError for the folder itself."""
+def scan(top: bytes, leave_out: frozenset[str] = frozenset()) -> Scan:
+    """What is in the folder but for `leave_out`; our own files are not mentioned.
+
+    Raises OSError for the folder itself.
+    """
     found: list[Entry] = []
     skipped: list[tuple[str, str]] = []
     waiting = [""]
@@ -76,7 +79,7 @@ def scan(top: bytes) -> Scan:
             with os.scandir(os.path.join(top, raw(prefix))) as items:
                 for item in items:
                     entry = _look(item, prefix, skipped)
-                    if entry is not None:
+                    if entry is not None and entry.name not in leave_out:
                         found.append(entry)
                         if entry.kind == FOLDER:
                             waiting.append(entry.name + "/")

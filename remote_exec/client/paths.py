@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import posixpath
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 _IN_WORDS: Final = re.compile(r"""(^|[\s=])(["']?)(/[^\s"'=;|&<>()]*)""")
@@ -57,6 +57,15 @@ class PathMap:
         if type(value) is tuple:
             return tuple(self.value(item, words=words) for item in value)
         return value
+
+    def arguments(self, values: Mapping[str, Any], *, commands: bool) -> dict[str, Any]:
+        """The arguments of an action, mapped; commands: its texts are (parts of) command lines."""
+        mapped = {name: self.value(value, words=commands) for name, value in values.items()}
+        line = values.get("command")
+        if commands and isinstance(line, str) and mapped["command"].count(" ") != line.count(" "):
+            # run_process takes a line apart at each blank: not at those of our paths
+            mapped["command"] = [self.value(word, words=True) for word in line.split(" ")]
+        return mapped
 
     def _words(self, text: str) -> str:
         return _IN_WORDS.sub(lambda m: m.group(1) + m.group(2) + self.path(m.group(3)), text)

@@ -163,7 +163,7 @@ class RemoteAction(py_trees.behaviour.Behaviour):  # type: ignore[misc]
 
     def _send(self, call: ResolvedCall) -> None:
         assert self._host is not None
-        args = self._host.paths.value(call.args, words=has_command(self.action))
+        args = self._host.paths.arguments(call.args, commands=has_command(self.action))
         check_value(args, "args")
         check_value(call.actor, "associated_actor")
         timeout = args.get("shutdown_timeout")
