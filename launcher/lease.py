@@ -19,7 +19,7 @@ import concurrent.futures
 import contextlib
 import threading
 import time
-from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Protocol, TypeVar
@@ -228,6 +228,11 @@ class Launcher:
         self._start_thread(2.5)
         return self._wait(self._runs(host))
 
+    def over(self, host: HostSpec, work: Callable[[Runner], Awaitable[_T]]) -> _T:
+        """What `work` gives with a way to where the host's server runs (files, see launcher.files)."""
+        self._start_thread(2.5)
+        return self._wait(self._over(host, work))
+
     def clean(
         self, hosts: Sequence[HostSpec], *, dry: bool
     ) -> list[tuple[list[HostSpec], Remains | LauncherError]]:
@@ -338,6 +343,9 @@ class Launcher:
     async def _reach(self, host: HostSpec) -> Runner:
         assert self._machines is not None
         return await self._machines.runner(host.name, host.machine, host.ssh)
+
+    async def _over(self, host: HostSpec, work: Callable[[Runner], Awaitable[_T]]) -> _T:
+        return await work(await self._reach(host))
 
     async def _clean(
         self, hosts: list[HostSpec], dry: bool

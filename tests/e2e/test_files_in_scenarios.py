@@ -6,15 +6,11 @@ either side.
 
 from __future__ import annotations
 
-import os
-import signal
-import sys
-import time
 from pathlib import Path
 
 import pytest
 import sshd as private
-from commandline import ENDS_WITHIN, Terminal
+from commandline import Terminal
 
 HERE = "common.get_output_directory()"
 
