@@ -21,7 +21,8 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
-_IN_WORDS: Final = re.compile(r"""(^|[\s=])(["']?)(/[^\s"'=;|&<>()]*)""")
+_BEFORE: Final = r"""(^|[\s=]["']?|["'])"""
+_BEHIND: Final = r"""(?![^/\s"';|&<>()])([^\s"';|&<>()]*)"""
 
 
 class PathMap:
@@ -29,6 +30,8 @@ class PathMap:
 
     def __init__(self, pairs: Iterable[tuple[str, str]] = ()) -> None:
         self._pairs = sorted(pairs, key=lambda pair: len(pair[0]), reverse=True)
+        folders = "|".join(re.escape(here) for here, _ in self._pairs)
+        self._in_words = re.compile(f"{_BEFORE}((?:{folders}){_BEHIND})")
 
     def __bool__(self) -> bool:
         return bool(self._pairs)
@@ -48,8 +51,7 @@ class PathMap:
         if not self._pairs:
             return value
         if isinstance(value, str):
-            whole = self.path(value)
-            return self._words(value) if words and whole == value else whole
+            return self._words(value) if words else self.path(value)
         if isinstance(value, dict):
             return {key: self.value(item, words=words) for key, item in value.items()}
         if isinstance(value, list):
@@ -68,4 +70,4 @@ class PathMap:
         return mapped
 
     def _words(self, text: str) -> str:
-        return _IN_WORDS.sub(lambda m: m.group(1) + m.group(2) + self.path(m.group(3)), text)
+        return self._in_words.sub(lambda found: found.group(1) + self.path(found.group(2)), text)
