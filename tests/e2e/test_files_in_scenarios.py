@@ -61,6 +61,11 @@ class Journey(Terminal):
         """It, run on the host."""
         return f'run_process("./{name} {self.out}"{more}) with:\n    remote("lab-pc")\n'
 
+    def pulled(self, name: str) -> list[Path]:
+        """The files of that name that are here after `se-remote pull`."""
+        self.se_remote("pull", self.name)
+        return sorted(self.folder.glob(f"2*/{name}"))
+
     def begin(self, body: str) -> Reader:
         """A scenario that goes on."""
         command = ["scenario_execution", "-o", str(self.out), self.write_scenario(body)]
@@ -159,14 +164,12 @@ def test_ctrl_c_while_it_is_fetched_leaves_it_there_and_pull_gets_it(terminal):
     running.process.send_signal(signal.SIGINT)
     running.wait_for("(interrupted)")
     terminal.relay.pace = 0.0
-    running.end()
+    running.process.wait(ENDS_WITHIN)
     assert f"se-remote pull {terminal.name}" in running.text
     (session,) = terminal.sessions
     assert (session / "big").stat().st_size == BIG
     assert not (terminal.out / "big").exists()
-    done = terminal.se_remote("pull", terminal.name, "later")
-    assert done.code == 0, done.text
-    assert [p.stat().st_size for p in (terminal.folder / "later").rglob("big")] == [BIG]
+    assert [path.stat().st_size for path in terminal.pulled("big")] == [BIG]
 
 
 def test_a_connection_that_is_cut_while_it_is_fetched(terminal):
@@ -189,32 +192,30 @@ def test_a_host_that_is_lost_keeps_them(terminal):
     assert f"se-remote pull {terminal.name}" in running.text
     terminal.relay.restore()
     assert private.wait_until(lambda: not terminal.run_dir.exists(), 40)
-    assert terminal.se_remote("pull", terminal.name, "later").code == 0
-    assert [p.read_text() for p in (terminal.folder / "later").rglob("kept")] == ["kept\n"]
+    assert [path.read_text() for path in terminal.pulled("kept")] == ["kept\n"]
 
 
 def test_a_client_that_is_killed_leaves_them_on_the_host(terminal):
     terminal.script("write.sh", 'echo kept >"$1/kept"', "echo written", "exec sleep 300")
     running = terminal.begin(terminal.call("write.sh"))
     running.wait_for("written")
-    assert terminal.se_remote("pull", terminal.name, "now").code == 0
-    assert not list(terminal.folder.glob("now/**/kept")), "a session that lives is not robbed"
+    assert terminal.pulled("kept") == [], "a session that lives is not robbed"
     running.process.kill()
-    running.end()
+    running.process.wait()
     assert private.wait_until(lambda: not terminal.run_dir.exists(), 40)
-    assert terminal.se_remote("pull", terminal.name, "later").code == 0
-    assert [p.read_text() for p in (terminal.folder / "later").rglob("kept")] == ["kept\n"]
+    assert [path.read_text() for path in terminal.pulled("kept")] == ["kept\n"]
 
 
 def test_a_kept_server_is_sent_only_what_has_changed(terminal):
     terminal.script("say.sh", 'cat data >"$1/seen"')
     data = terminal.folder / "data"
     data.write_text("one\n")
+    terminal.write_scenario(terminal.call("say.sh"))
     assert terminal.se_remote("up", terminal.name).code == 0
     for text, sent, unchanged in (("one", 4, 0), ("one", 0, 4), ("two", 1, 3)):
         if data.read_text() != f"{text}\n":
             data.write_text(f"{text}\n")
-        done = terminal.scenario(terminal.call("say.sh"), "-o", str(terminal.out))
+        done = terminal.run("scenario_execution", "-o", str(terminal.out), "test.osc")
         assert done.code == 0, done.text
         assert f"{sent} file" in done.out and f"{unchanged} unchanged" in done.out, done.out
         assert (terminal.out / "seen").read_text() == f"{text}\n"
@@ -242,10 +243,8 @@ def test_clients_that_push_to_one_server_at_once_do_not_disturb_each_other(termi
                 target.write_text(text)
                 target.chmod(0o755)
         started.append((name, out, folder / f"test{number}.osc"))
-    processes = [
-        (name, out, terminal.start("scenario_execution", "-o", str(out), str(osc)))
-        for name, out, osc in started
-    ]
+    run = "scenario_execution"
+    processes = [(name, out, terminal.start(run, "-o", str(out), str(osc))) for name, out, osc in started]
     for name, out, process in processes:
         printed = process.communicate(timeout=ENDS_WITHIN)
         assert process.returncode == 0, printed
