@@ -165,12 +165,16 @@ class Carrying:
                     host.name, Stage.PUSH, cause, f"look at `push` of {host.name} ({host.source})"
                 )
         runner = await self._reach(host)
-        home, run, there = await self._places(host, runner, [folder.key for folder in folders], output)
+        keys = [folder.key for folder in folders]
+        # What nobody writes to yet, somebody's `se-remote pull` may take away: it is made after the sending.
+        home, run, there = await self._places(host, runner, keys, None if folders else output)
         paths = [(here, _expanded(to, home)) for here, to in mapped]
         for folder in folders:
             to = posixpath.join(run, "push", folder.key, folder.name)
             await self._push(host, runner, folder, to, output)
             paths.append((str(folder.path), to))
+        if folders and output is not None:
+            _, _, there = await self._places(host, runner, [], output)
         if output is not None:
             paths.append((str(output), there))
         return Carried(tuple(_with_real(paths)), there)

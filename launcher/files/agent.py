@@ -326,7 +326,8 @@ def fetch(talk: Talk, request: Any) -> None:
     sender = _Sender(talk, folder, scan.entries)
     sender.run()
     if sender.removed and not single:
-        sender.remove_folders(top)
+        # what sessions left lies in a folder of its host, in one for all hosts
+        sender.remove_folders([top, os.path.dirname(top)] if request.get("kept") else [top])
     talk.send(wire.said(wire.DONE, {}))
 
 
@@ -485,8 +486,8 @@ class _Sender:
         except OSError as error:
             return index, tree.why(error)
 
-    def remove_folders(self, top: bytes) -> None:
-        """Those that are empty now."""
+    def remove_folders(self, tops: list[bytes]) -> None:
+        """Those that are empty now, and `tops` behind them."""
         for entry in reversed(self._entries):
             if entry.kind == tree.FOLDER:
                 try:
@@ -494,10 +495,11 @@ class _Sender:
                 except OSError:
                     pass
         self._folder.close()
-        try:
-            os.rmdir(top)
-        except OSError:
-            pass
+        for top in tops:
+            try:
+                os.rmdir(top)
+            except OSError:
+                break
 
 
 def _changed(fd: int, entry: Entry) -> bool:
