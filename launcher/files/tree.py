@@ -37,10 +37,12 @@ class Entry(NamedTuple):
 
 
 class Scan(NamedTuple):
-    """What is in a folder, sorted by name, and what of it cannot be sent: (name, why)."""
+    """What is in a folder, sorted by name; what of it cannot be sent: (name, why); and what pushes that were
+    killed have left."""
 
     entries: list[Entry]
     skipped: list[tuple[str, str]]
+    parts: list[str]
 
 
 def entry_of(row: Any) -> Entry:
@@ -69,12 +71,17 @@ def scan(top: bytes) -> Scan:
     """What is in the folder; our own files are not mentioned. Raises OSError for the folder itself."""
     found: list[Entry] = []
     skipped: list[tuple[str, str]] = []
+    parts: list[str] = []
     waiting = [""]
     while waiting:
         prefix = waiting.pop()
         try:
             with os.scandir(os.path.join(top, raw(prefix))) as items:
                 for item in items:
+                    if names.is_own(text(item.name)):
+                        if text(item.name).startswith(names.PUSHING):
+                            parts.append(prefix + text(item.name))
+                        continue
                     entry = _look(item, prefix, skipped)
                     if entry is not None:
                         found.append(entry)
@@ -85,14 +92,11 @@ def scan(top: bytes) -> Scan:
                 raise
             skipped.append((prefix[:-1], why(error)))
     found.sort()
-    return Scan(found, sorted(skipped))
+    return Scan(found, sorted(skipped), parts)
 
 
 def _look(item: os.DirEntry[bytes], prefix: str, skipped: list[tuple[str, str]]) -> Entry | None:
-    base = text(item.name)
-    if names.is_own(base):
-        return None
-    name = prefix + base
+    name = prefix + text(item.name)
     try:
         seen = item.stat(follow_symlinks=False)
         mode = seen.st_mode
