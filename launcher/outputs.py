@@ -14,7 +14,6 @@ from typing import Final
 
 PLACES: Final = r"""
 places() {
-  field verb places
   field home "$HOME"
   field run "$run"
   for key in $keys; do
@@ -22,6 +21,7 @@ places() {
       refuse push "cannot make $run/push/$key: $trouble" "look at the disk: df -h $base"
   done
   [ -z "$session" ] || make_output
+  field verb places
   answer
 }
 make_output() {
@@ -36,8 +36,8 @@ make_output() {
 
 TIDY: Final = r"""
 tidy() {
-  field verb tidy
   case $output in */outputs/?*/?*) ;; *) refuse fetch "$output is no folder of ours" "" ;; esac
+  field verb tidy
   [ "$deep" = no ] || find "$output" -depth -type d -exec rmdir {} \; 2>/dev/null
   rmdir "$output" 2>/dev/null
   if [ -e "$output" ]; then field left yes; else

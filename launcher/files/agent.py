@@ -123,12 +123,11 @@ def place(path: str) -> bytes:
 def push(talk: Talk, request: Any) -> None:
     """Make a folder here what it is at the client."""
     top = place(request["to"])
-    os.makedirs(top, exist_ok=True)
-    folder = Folder(top)
-    _lock(talk, folder)
-    _sweep(top)
-    entries = tree.scan(top).entries
-    wanted = wire.value_of(talk.expect(wire.DIGEST))
+    folder, entries = _look(top) if os.path.isdir(top) else (None, [])
+    wanted = wire.value_of(talk.expect(wire.DIGEST))  # until then the client may have nothing to send
+    if folder is None:
+        os.makedirs(top, exist_ok=True)
+        folder, entries = _look(top)
     if tree.digest(entries) == wanted:
         talk.send(wire.said(wire.SAME, text(top)))
         return
@@ -149,7 +148,17 @@ def push(talk: Talk, request: Any) -> None:
     talk.send(wire.said(wire.DONE, {"path": text(top), "removed": removed}))
 
 
-def _lock(talk: Talk, folder: Folder) -> None:
+def _look(top: bytes) -> tuple[Folder, list[Entry]]:
+    """The folder, and what is in it but for what a push that was killed has left: we have the lock."""
+    folder = Folder(top)
+    _lock(folder)
+    found = tree.scan(top)
+    for name in found.parts:
+        folder.remove(name)
+    return folder, found.entries
+
+
+def _lock(folder: Folder) -> None:
     """One push at a time into a folder; on a file system that cannot tell, nobody is waited for."""
     until = time.monotonic() + _LOCK_S
     while True:
@@ -162,16 +171,6 @@ def _lock(talk: Talk, folder: Folder) -> None:
             time.sleep(0.05)
         except OSError:
             return
-
-
-def _sweep(top: bytes) -> None:
-    """What a push that was killed has left; we have the lock."""
-    mark, end = raw(names.part_name("push", "")).split(b".part")[0], b".part"
-    for path, folders, files in os.walk(top):
-        for base in files:
-            if base.startswith(mark) and base.endswith(end):
-                os.unlink(os.path.join(path, base))
-        del folders[64:]
 
 
 def _put_before(folder: Folder) -> set[str]:
@@ -318,7 +317,7 @@ def fetch(talk: Talk, request: Any) -> None:
         single = text(os.path.basename(top))
         folder = Folder(os.path.dirname(top))
         mode = stat.S_IMODE(seen.st_mode) & 0o777
-        scan = tree.Scan([Entry(single, tree.FILE, mode, seen.st_size, seen.st_mtime_ns, "")], [])
+        scan = tree.Scan([Entry(single, tree.FILE, mode, seen.st_size, seen.st_mtime_ns, "")], [], [])
     else:
         raise Failed("%s is neither a file nor a folder" % text(top))  # noqa: UP031
     about = {"path": text(top), "single": single, "entries": scan.entries, "skipped": scan.skipped}
@@ -347,7 +346,7 @@ def _without_busy(folder: Folder, scan: tree.Scan) -> tree.Scan:
                 os.close(fd)
     left = [entry for entry in scan.entries if entry.name.partition("/")[0] not in busy]
     skipped = [pair for pair in scan.skipped if pair[0].partition("/")[0] not in busy]
-    return tree.Scan(left, skipped + [(name, "a session still writes there") for name in busy])
+    return tree.Scan(left, skipped + [(name, "a session still writes there") for name in busy], [])
 
 
 class _Sender:

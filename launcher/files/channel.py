@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import json
 import zlib
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -151,23 +151,42 @@ async def opened(
         await stream.close()
 
 
-def in_thread(work: Callable[..., _T], *args: object) -> asyncio.Future[_T]:
-    """Begun at once; at interpreter exit it is done before this returns (see loopthread)."""
-    return asyncio.get_running_loop().run_in_executor(None, work, *args)
+async def in_thread(work: Callable[..., _T], *args: object) -> _T:
+    """What `work` gives. A cancel waits for it: nobody else may touch its files before it has ended.
+
+    At interpreter exit it is done before this returns (see loopthread).
+    """
+    future = asyncio.get_running_loop().run_in_executor(None, work, *args)
+    cancelled: asyncio.CancelledError | None = None
+    while not future.done():
+        try:
+            await asyncio.wait([future])
+        except asyncio.CancelledError as error:
+            cancelled = error
+    if cancelled is not None:
+        future.exception()
+        raise cancelled
+    return future.result()
 
 
-async def settle(*futures: asyncio.Future[Any]) -> None:
-    """Wait for what a thread still does, whatever comes of it: nobody else may touch its files until then."""
-    while pending := [future for future in futures if not future.done()]:
-        await asyncio.wait(pending)
-    for future in futures:
-        if not future.cancelled():
-            future.exception()
+def begun(work: Coroutine[Any, Any, _T]) -> asyncio.Task[_T]:
+    """Begun at once, to be awaited later; see `ended`."""
+    return asyncio.ensure_future(work)
 
 
-async def together(sending: Awaitable[object], listening: Awaitable[_T]) -> _T:
+async def ended(*tasks: asyncio.Task[Any] | None) -> None:
+    """Cancel what still runs, and wait for its end; what has come of it is nobody's concern any more."""
+    for task in tasks:
+        if task is not None:
+            task.cancel()
+            await asyncio.wait([task])
+            if not task.cancelled():
+                task.exception()
+
+
+async def together(sending: Coroutine[Any, Any, object], listening: Coroutine[Any, Any, _T]) -> _T:
     """Both to their ends; what the listener has heard comes before what stopped the sender."""
-    send, listen = asyncio.ensure_future(sending), asyncio.ensure_future(listening)
+    send, listen = begun(sending), begun(listening)
     try:
         await asyncio.wait([send, listen], return_when=asyncio.FIRST_EXCEPTION)
         if send.done() and send.exception() is not None and not listen.done():
@@ -179,9 +198,4 @@ async def together(sending: Awaitable[object], listening: Awaitable[_T]) -> _T:
         send.result()
         return await listen
     finally:
-        for task in (send, listen):
-            task.cancel()
-        await asyncio.wait([send, listen])
-        for task in (send, listen):
-            if not task.cancelled():
-                task.exception()
+        await ended(send, listen)

@@ -10,7 +10,7 @@ from typing import Any
 
 from launcher.command import quote
 from launcher.files import tree, wire
-from launcher.files.channel import Channel, Nothing, in_thread, opened, settle
+from launcher.files.channel import Channel, Nothing, begun, ended, in_thread, opened
 from launcher.files.landing import Item, Landing, Outcome, Survey
 from launcher.files.plan import amount, rounded
 from launcher.files.values import Fetched, OnStep, Step
@@ -181,14 +181,14 @@ class _Run:
         """Reads while a thread writes what came before."""
         await self._after([])
         come: list[bytes] = []
-        reading: asyncio.Future[bytes] | None = None
-        writing: asyncio.Future[list[Any]] | None = None
+        reading: asyncio.Task[bytes] | None = None
+        writing: asyncio.Task[list[Any]] | None = None
         try:
             while not self._finished:
                 if reading is None and sum(map(len, come)) < _AHEAD:
-                    reading = asyncio.ensure_future(self.channel.read())
+                    reading = begun(self.channel.read())
                 if writing is None and come:
-                    writing, come = in_thread(self._write, b"".join(come)), []
+                    writing, come = begun(in_thread(self._write, b"".join(come))), []
                 waiting = [future for future in (reading, writing) if future is not None]
                 await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
                 if writing is not None and writing.done():
@@ -199,11 +199,7 @@ class _Run:
                     come.append(reading.result())  # when it was cut: after all that came has been written
                     reading = None
         finally:
-            if reading is not None:
-                reading.cancel()
-                await settle(reading)
-            if writing is not None:
-                await settle(writing)
+            await ended(reading, writing)
 
     def _write(self, data: bytes) -> list[Any]:
         """In a thread: Outcomes, and frames for the loop."""

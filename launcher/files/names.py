@@ -14,6 +14,8 @@ from launcher.files.wire import raw, text
 OWN = ".se-remote-"
 PUSHED = OWN + "pushed"
 """In a folder that was pushed to: what was put there."""
+PUSHING = OWN + "push-"
+"""So begins what is not yet complete there."""
 _PART = ".part"
 _LONGEST = 255
 

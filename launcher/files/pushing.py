@@ -11,7 +11,7 @@ from pathlib import Path
 from launcher.command import quote
 from launcher.errors import StageError
 from launcher.files import tree, wire
-from launcher.files.channel import Channel, in_thread, opened, settle, together
+from launcher.files.channel import Channel, begun, ended, in_thread, opened, together
 from launcher.files.plan import PushPlan, amount, push_plan
 from launcher.files.tree import Entry, Folder, Scan
 from launcher.files.values import OnStep, Pushed, Step
@@ -42,7 +42,7 @@ async def push(
     that are not sent. Raises StageError.
     """
     step = f"se-remote push {quote([host, str(folder)])}"
-    scanning = in_thread(tree.scan, os.fsencode(folder), _inside(folder, leave_out))
+    scanning = begun(in_thread(tree.scan, os.fsencode(folder), _inside(folder, leave_out)))
     try:
         async with opened(host, Stage.PUSH, runner, python, {"do": "push", "to": to}, step) as channel:
             found = await _scanned(host, folder, scanning)
@@ -56,7 +56,7 @@ async def push(
                 raise channel.error(f"the agent there said frame {kind}")
             return await _send(host, channel, folder, found, payload, progress)
     finally:
-        await settle(scanning)
+        await ended(scanning)
 
 
 async def _scanned(host: str, folder: Path, scanning: Awaitable[Scan]) -> Scan:
@@ -97,16 +97,16 @@ def _decide(found: Scan, payload: memoryview) -> tuple[PushPlan, str]:
 
 async def _feed(host: str, channel: Channel, source: _Source, progress: OnStep | None) -> None:
     """Reads the next block while one is sent."""
-    preparing = in_thread(source.next)
+    preparing = begun(in_thread(source.next))
     try:
         while (block := await preparing) is not None:
             step = Step(host, source.done, source.total, source.name)
-            preparing = in_thread(source.next)
+            preparing = begun(in_thread(source.next))
             await channel.send(block)
             if progress is not None:
                 progress(step)
     finally:
-        await settle(preparing)
+        await ended(preparing)
     await channel.send(wire.frame(wire.DONE))
 
 

@@ -37,10 +37,12 @@ class Entry(NamedTuple):
 
 
 class Scan(NamedTuple):
-    """What is in a folder, sorted by name, and what of it cannot be sent: (name, why)."""
+    """What is in a folder, sorted by name; what of it cannot be sent: (name, why); and what pushes that were
+    killed have left."""
 
     entries: list[Entry]
     skipped: list[tuple[str, str]]
+    parts: list[str]
 
 
 def entry_of(row: Any) -> Entry:
@@ -72,12 +74,17 @@ def scan(top: bytes, leave_out: frozenset[str] = frozenset()) -> Scan:
     """
     found: list[Entry] = []
     skipped: list[tuple[str, str]] = []
+    parts: list[str] = []
     waiting = [""]
     while waiting:
         prefix = waiting.pop()
         try:
             with os.scandir(os.path.join(top, raw(prefix))) as items:
                 for item in items:
+                    if names.is_own(text(item.name)):
+                        if text(item.name).startswith(names.PUSHING):
+                            parts.append(prefix + text(item.name))
+                        continue
                     entry = _look(item, prefix, skipped)
                     if entry is not None and entry.name not in leave_out:
                         found.append(entry)
@@ -88,14 +95,11 @@ def scan(top: bytes, leave_out: frozenset[str] = frozenset()) -> Scan:
                 raise
             skipped.append((prefix[:-1], why(error)))
     found.sort()
-    return Scan(found, sorted(skipped))
+    return Scan(found, sorted(skipped), parts)
 
 
 def _look(item: os.DirEntry[bytes], prefix: str, skipped: list[tuple[str, str]]) -> Entry | None:
-    base = text(item.name)
-    if names.is_own(base):
-        return None
-    name = prefix + base
+    name = prefix + text(item.name)
     try:
         seen = item.stat(follow_symlinks=False)
         mode = seen.st_mode
