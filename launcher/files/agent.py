@@ -49,12 +49,15 @@ class Talk:
         self._in, self._out = read_fd, write_fd
         self._frames = wire.Frames()
         self._coming: Iterator[wire.Frame] = iter(())
+        self._held: list[bytes] = []
+        self._holds = 0
 
     def next(self) -> wire.Frame:
         """Waits for a frame. Raises Gone."""
         while True:
             for found in self._coming:
                 return found
+            self.flush()
             data = os.read(self._in, _READ)
             if not data:
                 raise Gone
@@ -79,8 +82,22 @@ class Talk:
             raise wire.Garbled("frame %d instead of %d" % (found, kind))  # noqa: UP031
         return payload
 
+    def hold(self, part: bytes) -> None:
+        """Send it with others: a packet for each small file costs more than the file. Raises Gone."""
+        self._held.append(part)
+        self._holds += len(part)
+        if self._holds >= wire.CHUNK:
+            self.flush()
+
+    def flush(self) -> None:
+        """Send what is held. Raises Gone."""
+        if self._held:
+            held, self._held, self._holds = b"".join(self._held), [], 0
+            self.send(held)
+
     def send(self, *parts: bytes) -> None:
         """Raises Gone."""
+        self.flush()
         try:
             sent = os.writev(self._out, parts)
             for part in parts:
@@ -208,6 +225,7 @@ class _Receiver:
         self._about: list[Any] = []
         self._temporary = ""
         self.removed = 0
+        os.umask(0)  # this process makes nothing but these files, with the modes that they have at the client
 
     def prepare(self, plan: Any, mine: set[str]) -> None:
         """Remove what is to go, the inner before the outer; then make folders, the outer first."""
@@ -276,11 +294,11 @@ class _Receiver:
         name = self._about[0]
         base = names.part_name("push", str(os.getpid()))
         self._temporary = name[: len(name) - len(name.rpartition("/")[2])] + base
-        self._fd = self._folder.open(self._temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL)
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
+        self._fd = self._folder.open(self._temporary, flags, self._about[1])
 
     def _end(self) -> None:
-        name, mode, mtime = self._about[:3]
-        os.fchmod(self._fd, mode)
+        name, _, mtime = self._about[:3]
         os.utime(self._fd, ns=(mtime, mtime))
         self._folder.replace(self._temporary, name)
         self._temporary = ""
@@ -437,7 +455,7 @@ class _Sender:
                     content = _exactly(fd, entry.size)
                     about["sha"] = hashlib.sha256(content).hexdigest()
                     about["changed"] = _changed(fd, entry)
-                    self._talk.send(wire.whole(about, content))
+                    self._talk.hold(wire.whole(about, content))
                     return
                 self._talk.send(wire.said(wire.FILE, index))
                 about["sha"] = self._stream(fd, entry, offset, index)

@@ -131,12 +131,13 @@ class _Run:
         with self.channel.understood():
             digests = {int(index): str(digest) for index, digest, _ in wire.unpacked(payload)}
         here = set()
-        for item in asked:
-            digest = digests.get(item.index, "")
-            name = await in_thread(self.landing.same, item, digest) if digest else ""
-            if name:
-                here.add(item.index)
-                self._arrived(item.index, item.entry.name, item.name, name, item.entry.size)
+        while asked:
+            some, asked = asked[:64], asked[64:]
+            pairs = [(item, digests.get(item.index, "")) for item in some]
+            for item, name in zip(some, await in_thread(self.landing.same, pairs), strict=True):
+                if name:
+                    here.add(item.index)
+                    self._arrived(item.index, item.entry.name, item.name, name, item.entry.size)
         return [item for item in survey.items if item.index not in here]
 
     def _fitting(self, items: list[Item]) -> list[Item]:

@@ -26,6 +26,8 @@ from launcher.files.tree import Entry, Folder
 _READ = 1 << 20
 _MANY = 1000
 """So many names beside a name are tried."""
+_WRONG = "what came is not what is there, twice"
+_GROWS = "it is still written to: here it is as it was"
 FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
@@ -78,6 +80,9 @@ class Landing:
         into.mkdir(parents=True, exist_ok=True)
         self._folder = Folder(os.fsencode(into))
         self._folders: dict[str, str] = {}
+        self._made: set[str] = set()
+        """Folders that were not here before: nothing is in them."""
+        self._small = names.part_name(host, f"{os.getpid()}-{secrets.token_hex(4)}")
         self._item: Item | None = None
         self._fd = -1
         self._hash = hashlib.sha256()
@@ -136,6 +141,7 @@ class Landing:
                 seen = self._folder.look(name)
                 if seen is None:
                     self._folder.make_folder(name, entry.mode | 0o700)
+                    self._made.add(name)
                 elif not stat.S_ISDIR(seen.st_mode):
                     continue
                 self._folders[entry.name] = name
@@ -143,26 +149,41 @@ class Landing:
 
     def _item_of(self, index: int, entry: Entry) -> Item:
         name = self._here(entry.name)
+        folder = name.rpartition("/")[0]
+        if entry.size <= wire.SMALL:
+            item = Item(index, entry, name, f"{folder}/{self._small}" if folder else self._small)
+        else:
+            item = self._large(index, entry, name, folder)
+        if folder not in self._made:
+            self._look_beside(item)
+        return item
+
+    def _large(self, index: int, entry: Entry, name: str, folder: str) -> Item:
+        """It goes on where an earlier fetch was cut."""
         what = f"{self._remote}\0{entry.name}\0{entry.size}\0{entry.mtime}".encode("utf-8", "surrogateescape")
         base = names.part_name(self._host, hashlib.sha256(what).hexdigest()[:16])
-        folder = name.rpartition("/")[0]
         item = Item(index, entry, name, f"{folder}/{base}" if folder else base)
+        seen = None if folder in self._made else self._folder.look(item.part)
+        if seen is not None and stat.S_ISREG(seen.st_mode):
+            item.offset = min(seen.st_size, entry.size)
+        return item
+
+    def _look_beside(self, item: Item) -> None:
+        """The first name that is free, and what of the others may be the same file."""
         for number in range(_MANY):
-            candidate = names.beside(name, self._host, number)
+            candidate = names.beside(item.name, self._host, number)
             seen = self._folder.look(candidate)
             if seen is None:
                 item.number = number
                 break
-            if stat.S_ISREG(seen.st_mode) and seen.st_size == entry.size:
+            if stat.S_ISREG(seen.st_mode) and seen.st_size == item.entry.size:
                 item.alike.append(candidate)
-        if entry.size > wire.SMALL:
-            seen = self._folder.look(item.part)
-            if seen is not None and stat.S_ISREG(seen.st_mode):
-                item.offset = min(seen.st_size, entry.size)
-        return item
 
-    def same(self, item: Item, digest: str) -> str:
-        """Which of those that are here has that content; "": none."""
+    def same(self, pairs: list[tuple[Item, str]]) -> list[str]:
+        """Which of those that are here has the content of that digest; "": none."""
+        return [self._same(item, digest) if digest else "" for item, digest in pairs]
+
+    def _same(self, item: Item, digest: str) -> str:
         for name in item.alike:
             try:
                 fd = self._folder.open(name, os.O_RDONLY)
@@ -194,11 +215,28 @@ class Landing:
 
     # -- what comes -------------------------------------------------------------------------------------
 
-    def whole(self, item: Item, about: Any, content: memoryview) -> Outcome | None:
-        """A small file."""
-        item.offset = 0
-        outcome = self.begin(item)
-        return outcome or self.data(content) or self.end(about)
+    def whole(self, item: Item, about: Any, content: memoryview) -> Outcome:
+        """A small file: it is known to be right before anything of it is written."""
+        self._let_go()
+        item.offset, item.got = 0, len(content)
+        changed = bool(about.get("changed"))
+        if len(content) != item.entry.size or hashlib.sha256(content).hexdigest() != about.get("sha"):
+            return self._again(item, _WRONG)
+        try:
+            name = self._put(item, content)
+        except OSError as error:
+            return self._fail(item, error)
+        return Outcome(item, name, kept=_GROWS if changed else "")
+
+    def _put(self, item: Item, content: memoryview) -> str:
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
+        fd = self._folder.open(item.part, flags, item.entry.mode)
+        try:
+            tree.write_all(fd, content)
+            os.utime(fd, ns=(item.entry.mtime, item.entry.mtime))
+            return self._name(item)
+        finally:
+            os.close(fd)
 
     def begin(self, item: Item) -> Outcome | None:
         """What follows belongs to it; an Outcome: it is over already."""
@@ -253,19 +291,18 @@ class Landing:
             return Outcome(item, why=error)
         if item.offset + item.got != item.entry.size or self._hash.hexdigest() != about.get("sha"):
             self._remove_part(item)
-            return self._again(item, "what came is not what is there, twice")
+            return self._again(item, _WRONG)
         try:
+            os.fchmod(self._fd, stat.S_IMODE(os.fstat(self._fd).st_mode) & item.entry.mode)
+            os.utime(self._fd, ns=(item.entry.mtime, item.entry.mtime))
             name = self._name(item)
         except OSError as problem:
             return self._fail(item, problem)
         self._let_go()
-        return Outcome(item, name, kept="it is still written to: here it is as it was" if changed else "")
+        return Outcome(item, name, kept=_GROWS if changed else "")
 
     def _name(self, item: Item) -> str:
-        """Gives it its name."""
-        mode = stat.S_IMODE(os.fstat(self._fd).st_mode) & item.entry.mode
-        os.fchmod(self._fd, mode)
-        os.utime(self._fd, ns=(item.entry.mtime, item.entry.mtime))
+        """Gives it its name, or the next one beside it that is free."""
         for number in range(item.number, _MANY):
             name = names.beside(item.name, self._host, number)
             try:

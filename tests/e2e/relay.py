@@ -26,7 +26,8 @@ class _Pair:
         with contextlib.suppress(OSError):
             while data := source.recv(65536):
                 self._relay.open.wait()
-                time.sleep(len(data) / self._relay.pace if self._relay.pace else 0.0)
+                if self._relay.pace:
+                    time.sleep(len(data) / self._relay.pace)
                 if self.dead:
                     return
                 sink.sendall(data)

@@ -280,6 +280,20 @@ def test_a_file_that_still_grows_there_is_fetched_as_it_was_and_kept(here):
     assert growing.stat().st_size > LARGE
 
 
+def test_what_changed_after_it_was_read_is_not_removed_there(here):
+    write(here.there / "a", "one")
+
+    def change(step):
+        if step.done:
+            write(here.there / "a", "one, and two")
+
+    done = here.fetch(progress=change)
+    assert done.files == ("a",)
+    assert done.missing == (("a", "it is here, but not removed there: it has changed since"),)
+    assert (here.back / "a").read_text() == "one"
+    assert (here.there / "a").read_text() == "one, and two"
+
+
 def test_a_folder_that_a_session_still_writes_to_is_left_out(here):
     write(here.there / "over" / "a")
     write(here.there / "busy" / "b")
