@@ -26,7 +26,7 @@ from typing import Any, Protocol, TypeVar
 
 from launcher import bootstrap, identity, logs, plan
 from launcher.bootstrap import Starting
-from launcher.carrying import Carried, Carrying
+from launcher.crossing import Carried, Crossing
 from launcher.durations import KEEP_S
 from launcher.errors import Aborted, InventoryError, LauncherError, StageError
 from launcher.hosts import GRACE, GRACE_HURRY, Hosts, Lease
@@ -79,8 +79,12 @@ class Launcher:
         self._base = base
         starting = Starting(identity.who(), what, keep=keep_for if keep else None, base=base)
         self._hosts = Hosts(starting, self._reach, self._renew, on_event, keep=keep, logs_to=logs_to)
-        self._carrying = Carrying(
-            self._reach, self._hosts.remark, self._hosts.hurried, base, logs_to.parent if logs_to else None
+        self._crossing = Crossing(
+            self._hosts.where,
+            self._hosts.remark,
+            self._hosts.hurried,
+            base,
+            logs_to.parent if logs_to else None,
         )
         self._lock = threading.RLock()
         self._thread: LoopThread | None = None
@@ -131,7 +135,7 @@ class Launcher:
         scenario: the folder of the .osc file. output: the folder here that `bring_back` fills. By host.
         Raises StageError, or Aborted.
         """
-        return self._wait(self._carrying.send(list(hosts), scenario, output))
+        return self._wait(self._crossing.send(list(hosts), scenario, output))
 
     def bring_back(
         self, given_up: Collection[str] = (), interrupted: Callable[[], bool] = lambda: False
@@ -145,7 +149,7 @@ class Launcher:
         """
         if self._loop is None or self._left is not None:
             return []
-        work = self._carrying.bring_back(frozenset(given_up), interrupted)
+        work = self._crossing.bring_back(frozenset(given_up), interrupted)
         future = asyncio.run_coroutine_threadsafe(work, self._loop)
         while True:  # in short waits: a signal handler runs between them
             with contextlib.suppress(concurrent.futures.TimeoutError):

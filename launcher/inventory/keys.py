@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from launcher.inventory.carried import PATH_MAP, PUSH
+from launcher.inventory.crossing import PATH_MAP, PUSH
 from launcher.inventory.kinds import (
     BOOL,
     MACHINE,

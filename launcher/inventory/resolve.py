@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from launcher.inventory.carried import PushEntry
+from launcher.inventory.crossing import PushEntry
 from launcher.inventory.entries import BUILT_IN, Document, Entry, Variant
 from launcher.inventory.kinds import Field, Text, parse_machine
 from launcher.inventory.params import names_in, substitute, wrap

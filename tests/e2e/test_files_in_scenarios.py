@@ -7,6 +7,7 @@ the fixture asserts that nothing is left on the host: no outputs, no run directo
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 from pathlib import Path
 
@@ -171,6 +172,17 @@ def test_a_second_ctrl_c_leaves_it_there_and_pull_gets_it(terminal):
     assert (session / "big").stat().st_size == BIG
     assert not (terminal.out / "big").exists()
     assert [path.stat().st_size for path in terminal.pulled("big")] == [BIG]
+
+
+def test_ctrl_c_while_it_is_sent(terminal):
+    (terminal.folder / "maps").write_bytes(os.urandom(BIG))
+    terminal.script("late.sh", "echo it ran")
+    terminal.relay.pace = SLOW
+    running = terminal.begin(terminal.call("late.sh"))
+    running.wait_for("sending files")
+    running.process.send_signal(signal.SIGINT)
+    assert running.end() == 1
+    assert "aborted by SIGINT" in running.text and "it ran" not in running.text
 
 
 def test_a_connection_that_is_cut_while_it_is_fetched(terminal):

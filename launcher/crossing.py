@@ -108,7 +108,7 @@ def client_key() -> str:
     return f"{identity.who()} {machine}"
 
 
-class Carrying:
+class Crossing:
     """Of one launcher; on its loop, but for `hurried`."""
 
     def __init__(
@@ -242,8 +242,12 @@ class Carrying:
                 work.cancel()
                 await asyncio.wait([work], timeout=BRIEF_S)
                 break
-        with contextlib.suppress(asyncio.CancelledError, asyncio.InvalidStateError):
+        try:
             left = left or work.result()
+        except asyncio.CancelledError:
+            left = self._stays(item, "interrupted")
+        except Exception as error:  # what is left must be named, and the end go on, whatever it is
+            left = self._stays(item, f"{type(error).__name__}: {error}")
         return [f"{item.host.name}: {text}" for text in left]
 
     async def _until_here(self, item: _Output, given_up: bool, interrupted: Callable[[], bool]) -> list[str]:

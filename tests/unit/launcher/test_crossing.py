@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from launcher import carrying, files, plan, scripts
-from launcher.carrying import Carrying, Telling, folders_of, size
+from launcher import crossing, files, plan, scripts
+from launcher.crossing import Crossing, Telling, folders_of, size
 from launcher.errors import LauncherError, NotTrusted, StageError, Unreachable
 from launcher.files import Fetched, Step
 from launcher.model import Completed, HostSpec, Machine, Push, Stage
@@ -94,17 +94,17 @@ def test_progress_is_said_after_a_while_and_not_too_often():
 
 
 class Desk:
-    """A carrying whose host answers from a list: an error, or what a fetch brought."""
+    """A crossing whose host answers from a list: an error, or what a fetch brought."""
 
     def __init__(self, monkeypatch, tmp_path: Path, *outcomes: object) -> None:
         self.outcomes = list(outcomes)
         self.said: list[tuple[str, str]] = []
         self.tries = 0
         self.hurried = threading.Event()
-        self.carrying = Carrying(self.reach, self.remark, self.hurried)
-        self.carrying._outputs = [carrying._Output(FAR, "/outputs/lab-pc/1", tmp_path / "out")]
+        self.crossing = Crossing(self.reach, self.remark, self.hurried)
+        self.crossing._outputs = [crossing._Output(FAR, "/outputs/lab-pc/1", tmp_path / "out")]
         monkeypatch.setattr(files, "fetch", self.fetch)
-        monkeypatch.setattr(Carrying, "_tidy", self.tidy)
+        monkeypatch.setattr(Crossing, "_tidy", self.tidy)
         self.left = [True, False]
 
     async def reach(self, host: HostSpec) -> object:
@@ -128,7 +128,7 @@ class Desk:
         self.said.append((level, text))
 
     def back(self, *given_up: str, interrupted: bool = False) -> list[str]:
-        return asyncio.run(self.carrying.bring_back(given_up, lambda: interrupted))
+        return asyncio.run(self.crossing.bring_back(given_up, lambda: interrupted))
 
 
 CUT = Unreachable("lab-pc", Stage.CONNECT, "the connection was cut")
@@ -179,7 +179,7 @@ def test_hurry_and_time_after_an_interrupt_give_it_up(monkeypatch, tmp_path):
     desk.hurried.set()
     (text,) = desk.back()
     assert "(interrupted)" in text
-    monkeypatch.setattr(carrying, "INTERRUPTED_S", 0.3)
+    monkeypatch.setattr(crossing, "INTERRUPTED_S", 0.3)
     desk = Desk(monkeypatch, tmp_path, 30.0)
     (text,) = desk.back(interrupted=True)
     assert "given up some time after an interrupt" in text
@@ -189,7 +189,7 @@ def test_on_this_machine_nothing_crosses(monkeypatch, tmp_path):
     monkeypatch.setenv("HOME", "/home/me")
     desk = Desk(monkeypatch, tmp_path, ALL)
     here = HostSpec("local", Machine(), push=(Push(),), path_map={"~/a": "~/b", "/c": "/d"})
-    sent = asyncio.run(desk.carrying.send([here], tmp_path, tmp_path))
+    sent = asyncio.run(desk.crossing.send([here], tmp_path, tmp_path))
     assert sent["local"].paths == (("/home/me/a", "/home/me/b"), ("/c", "/d")) and sent["local"].output == ""
 
 
@@ -205,7 +205,7 @@ def test_all_hosts_come_to_their_end_before_an_error_is_raised(tmp_path):
     async def reach(host: HostSpec) -> object:
         return Slow()
 
-    desk = Carrying(reach, lambda *_: None, threading.Event())
+    desk = Crossing(reach, lambda *_: None, threading.Event())
     wrong = HostSpec(
         "wrong", Machine("m"), push=(Push(str(tmp_path / "nowhere")),), source="se-remote.yaml:4"
     )
