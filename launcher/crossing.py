@@ -159,7 +159,7 @@ class Crossing:
         if not (folders or output or any(there.startswith("~") for _, there in mapped)):
             return Carried(tuple(mapped))
         for folder in folders:
-            if not folder.path.is_dir():
+            if not os.path.isdir(folder.path):
                 cause = f"{folder.path} is no folder on this machine"
                 raise StageError(
                     host.name, Stage.PUSH, cause, f"look at `push` of {host.name} ({host.source})"
