@@ -146,13 +146,24 @@ spawn() {
     refuse shell "cannot write to $run" "df -h $base"
   }
   true >>"$run/server.log"
-  open_window sh "$run/run.$token" wrap "$logs" || {
+  open_window sh "$run/run.$token" wrap "$logs" || taken_over || {
     # a window that comes later finds nothing to run
     for file in wrapper run env setup server onstop; do rm -f "$run/$file.$token"; done
     [ -s "$run/server.log" ] || rm -f "$run/server.log"
+    [ -p "$fifo" ] || return  # as above, and its parent may be gone, too
     refuse tmux "cannot open a window: $trouble" "tmux -S $base/tmux new-session"
   }
   begun=yes
+}
+taken_over() {
+  # a window that was there a moment ago: tmux was on its way out, or what runs in it has ended already
+  [ -n "$window" ] || return 1
+  tries=0
+  while [ "$tries" -lt 20 ] && read -r wpid rest 2>/dev/null <"$run/wrapper.$token"; do
+    [ "$wpid" = "$$" ] || return 0
+    nap; tries=$((tries + 1))
+  done
+  [ "$tries" -lt 20 ]
 }
 no_tmux() {
   hint='install tmux'

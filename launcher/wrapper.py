@@ -120,6 +120,8 @@ se_remote_finish() {
   # Not TERM: a shell forgets its traps only some time after it has forked, and until then takes what comes
   # for itself. The `wait`: bash would say in the window that it was killed.
   kill -KILL "$tail" 2>/dev/null; wait "$tail" 2>/dev/null
+  # What stands there by now is another's when our directory was taken away.
+  [ -e "$run/run.$token" ] || { T kill-pane -t "$TMUX_PANE" 2>/dev/null; sweep; return; }
   if [ "$code" = 75 ] && [ "$stage" = server ]; then
     rm -f "$run/wrapper.$token" "$run/run.$token" "$run/env.$token" "$run/setup.$token" "$run/server.$token" \
       "$run/onstop.$token" "$run/served.$token"
