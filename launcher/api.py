@@ -17,7 +17,9 @@ A blocking form, for tests and scripts, is launcher.blocking. See docs/python.md
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import sys
+import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -37,6 +39,7 @@ from launcher.targets import Names, Target
 from remote_exec.client.calls import CallResult, CallSession, Line, OnLine
 from remote_exec.client.identity import client_info
 from remote_exec.client.link import LinkSpec
+from remote_exec.client.paths import PathMap
 from remote_exec.client.signature import Action, Parameter, bind, read_action
 from remote_exec.errors import HostLost, RemoteError
 
@@ -54,6 +57,8 @@ __all__ = [
 ]
 
 _T = TypeVar("_T")
+_COMMANDS = "run_process"
+"""The action whose texts are command lines."""
 _MAX_LINES = 10_000
 """Log lines that wait for who iterates."""
 
@@ -82,11 +87,13 @@ class Host:
         self._configure = {
             "scenario_file_directory": directory,
             "input_dir": directory,
-            "output_dir": output_dir,
+            "output_dir": None,
             "tick_period": tick_period,
             "clock": "host",
             "debug": False,
         }
+        self._output_dir = output_dir
+        self._paths = PathMap()
         program = Path(sys.argv[0]).name
         self._keep_for = None if keep_for is None else servers.seconds_of(keep_for)
         self._what = what or (program if program not in ("", "-", "-c", "-m") else "python")
@@ -117,6 +124,9 @@ class Host:
 
         name: a host of the inventory, `local`, `user@machine`, or an address (tcp://…, /path).
         directory: the working directory of actions, on the host; None: the home directory there.
+        output_dir: a folder here. Actions on another machine get a new one there, and what they write into it
+        comes here when the context ends, what exists under its NAME beside it as NAME.HOST; what could
+        not be fetched is raised as LeftBehind. Actions at an address get the path as it is.
         tick_period: seconds between two updates of a running action. what: shown by `se-remote status`.
         keep_for: the server stays up behind the context, for at least so long from now (``"10m"`` or seconds;
         0: until it is killed): the next one finds it. None: one that was started here ends here.
@@ -169,7 +179,7 @@ class Host:
         (no such plugin, or its constructor or setup() raised); CallTimeout; HostLost.
         """
         session = self._open()
-        given = {**(args or {}), **arguments}
+        given = self._paths.arguments({**(args or {}), **arguments}, commands=action == _COMMANDS)
         bound = bind(await self._signature(session, action), given)
         return await session.call(action, bound, label=label, timeout=timeout)
 
@@ -255,7 +265,8 @@ class Host:
         )
         self._session = CallSession(spec, self._took_line)
         try:
-            await self._session.open(self._configure, lease.connected if lease else _nothing)
+            configured = partial(self._configured, host if isinstance(host, HostSpec) else None)
+            await self._session.open(configured, lease.connected if lease else _nothing)
             if self._keep_for is not None:
                 await self._session.keep(self._keep_for or None)
         except HostLost as error:
@@ -265,12 +276,23 @@ class Host:
             hint = "" if lease is None else f"se-remote logs {target.name}"
             raise failed(target.name, Stage.HELLO, self._session.gone or str(error), hint) from error
 
+    async def _configured(self, host: HostSpec | None) -> Mapping[str, Any]:
+        """The session's first command; before it, what `push` of the inventory says is sent."""
+        output = self._output_dir
+        launcher = self._launcher
+        if host is not None and launcher is not None:
+            into = Path(output).absolute() if output is not None else None
+            sent = await _in_thread(partial(launcher.send, [host], output=into), launcher.abort)
+            self._paths = PathMap(sent[host.name].paths)
+            output = sent[host.name].output or (str(into) if into is not None else None)
+        return {**self._configure, "output_dir": output}
+
     async def _bring_up(self, target: Target, host: HostSpec) -> Lease:
         launcher = Launcher(
             target.inventory,
             environ=target.environ,
             ask=self._ask,
-            on_event=self._on_event,
+            on_event=partial(self._heard, asyncio.get_running_loop()),
             what=self._what,
             keep=self._keep_for is not None,
             keep_for=self._keep_for or 0.0,
@@ -289,6 +311,15 @@ class Host:
         from remote_exec.host.plugins import describe_plugin
 
         return read_action(await _in_thread(partial(describe_plugin, name)))
+
+    def _heard(self, loop: asyncio.AbstractEventLoop, event: Event) -> None:
+        """In the launcher's thread."""
+        if event.stage in (Stage.PUSH, Stage.FETCH):
+            line = Line(event.name, event.level, event.reason, time.time())
+            with contextlib.suppress(RuntimeError):  # the loop is closed
+                loop.call_soon_threadsafe(self._took_line, line)
+        if self._on_event is not None:
+            self._on_event(event)
 
     def _took_line(self, line: Line) -> None:
         for listener in self._listeners:
@@ -317,9 +348,12 @@ class Host:
     async def _end(self) -> list[str]:
         left: list[str] = []
         try:
+            lost = [self.name] if self._session is not None and self._session.gone else []
             if self._session is not None:
                 await self._session.close()
                 left += [f"{self.name}: still running: {text}" for text in self._session.left]
+            if self._launcher is not None:
+                left += await _in_thread(partial(self._launcher.bring_back, lost))
         finally:
             for stream in self._streams:
                 stream.end()

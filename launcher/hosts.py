@@ -265,6 +265,14 @@ class Hosts:
         return Lease(host, f"ipc://{path}", up.started, up.found.endpoint, tunnel_path, self.client_id, way,
                      watcher.lost, watcher.reasons)  # fmt: skip
 
+    async def where(self, host: HostSpec) -> Runner:
+        """A way to where its server runs and its files lie."""
+        return await self._reach(host)
+
+    def remark(self, host: HostSpec, stage: Stage, text: str, level: str) -> None:
+        """An event that changes no state."""
+        self._event(host, stage, self._states.get(host.name, State.STOPPED), text, level)
+
     def cut_short(self) -> None:
         """Stops that are under way begin again with short waits."""
         for task in self._stops:

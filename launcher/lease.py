@@ -19,13 +19,14 @@ import concurrent.futures
 import contextlib
 import threading
 import time
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Protocol, TypeVar
 
 from launcher import bootstrap, identity, logs, plan
 from launcher.bootstrap import Starting
+from launcher.crossing import Carried, Crossing
 from launcher.durations import KEEP_S
 from launcher.errors import Aborted, InventoryError, LauncherError, StageError
 from launcher.hosts import GRACE, GRACE_HURRY, Hosts, Lease
@@ -37,7 +38,7 @@ from launcher.model import Event, HostSpec, Machine, SshOptions, State
 from launcher.plan import HostStatus, Stopped
 from launcher.remains import Remains, Run
 
-__all__ = ["Inventory", "Launcher", "Lease"]
+__all__ = ["Carried", "Inventory", "Launcher", "Lease"]
 
 _T = TypeVar("_T")
 _Listener = Callable[[str], None]
@@ -78,6 +79,13 @@ class Launcher:
         self._base = base
         starting = Starting(identity.who(), what, keep=keep_for if keep else None, base=base)
         self._hosts = Hosts(starting, self._reach, self._renew, on_event, keep=keep, logs_to=logs_to)
+        self._crossing = Crossing(
+            self._hosts.where,
+            self._hosts.remark,
+            self._hosts.hurried,
+            base,
+            logs_to.parent if logs_to else None,
+        )
         self._lock = threading.RLock()
         self._thread: LoopThread | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -118,6 +126,34 @@ class Launcher:
         keepalive = min((host.lease for host in hosts), default=10.0) / 4
         self._start_thread(keepalive)
         return self._wait(self._hosts.open_all(list(hosts), together, on_open), cleans_up=True)
+
+    def send(
+        self, hosts: Sequence[HostSpec], *, scenario: Path | None = None, output: Path | None = None
+    ) -> dict[str, Carried]:
+        """Send what `push` says to hosts that are open, and make a folder there for what actions write.
+
+        scenario: the folder of the .osc file. output: the folder here that `bring_back` fills. By host.
+        Raises StageError, or Aborted.
+        """
+        return self._wait(self._crossing.send(list(hosts), scenario, output))
+
+    def bring_back(
+        self, given_up: Collection[str] = (), interrupted: Callable[[], bool] = lambda: False
+    ) -> list[str]:
+        """Fetch what actions wrote since `send`; what becomes of it is said as events. Never raises.
+
+        Returns texts of what did not come, and is still there.
+
+        given_up: hosts that are lost. `hurry()` ends it at once; `interrupted`, which is called in another
+        thread, bounds it.
+        """
+        if self._loop is None or self._left is not None:
+            return []
+        work = self._crossing.bring_back(frozenset(given_up), interrupted)
+        future = asyncio.run_coroutine_threadsafe(work, self._loop)
+        while True:  # in short waits: a signal handler runs between them
+            with contextlib.suppress(concurrent.futures.TimeoutError):
+                return future.result(_POLL)
 
     def abort(self) -> None:
         """Give up: `open` raises Aborted within a second. From any thread, also from a signal handler."""
@@ -195,6 +231,11 @@ class Launcher:
         """The runs of the host's server of which there are logs, the newest first."""
         self._start_thread(2.5)
         return self._wait(self._runs(host))
+
+    def over(self, host: HostSpec, work: Callable[[Runner], Awaitable[_T]]) -> _T:
+        """What `work` gives with a way to where the host's server runs (files, see launcher.files)."""
+        self._start_thread(2.5)
+        return self._wait(self._over(host, work))
 
     def clean(
         self, hosts: Sequence[HostSpec], *, dry: bool
@@ -306,6 +347,9 @@ class Launcher:
     async def _reach(self, host: HostSpec) -> Runner:
         assert self._machines is not None
         return await self._machines.runner(host.name, host.machine, host.ssh)
+
+    async def _over(self, host: HostSpec, work: Callable[[Runner], Awaitable[_T]]) -> _T:
+        return await work(await self._reach(host))
 
     async def _clean(
         self, hosts: list[HostSpec], dry: bool

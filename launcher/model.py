@@ -29,6 +29,8 @@ class Stage(enum.Enum):
     READY = "ready"
     TUNNEL = "tunnel"
     HELLO = "hello"
+    PUSH = "push"
+    FETCH = "fetch"
     STOP = "stop"
 
 
@@ -106,6 +108,16 @@ class Container:
 
 
 @dataclass(frozen=True)
+class Push:
+    """A folder of this machine that is sent to a host before its actions are set up."""
+
+    folder: str = ""
+    """A path here, `~` not yet expanded; "": the folder of the scenario's .osc file."""
+    to: str = ""
+    """What it is called there; "": as here."""
+
+
+@dataclass(frozen=True)
 class HostSpec:
     """One host, resolved: variants chosen, parameters replaced. Times in seconds."""
 
@@ -119,6 +131,9 @@ class HostSpec:
     """Shell that runs `setup`; None: bash, or sh where there is none."""
     setup: str = ""
     env: Mapping[str, str] = field(default_factory=dict)
+    push: tuple[Push, ...] = ()
+    path_map: Mapping[str, str] = field(default_factory=dict)
+    """Absolute paths here to those there; a leading `~` on either side is not yet expanded."""
     python: str = "python3"
     """May start with `~`, expanded on the machine."""
     server: str = "{server}"

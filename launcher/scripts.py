@@ -19,7 +19,7 @@ from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 from typing import Final
 
-from launcher import family, keeping, stopping, tmux, wrapper
+from launcher import family, keeping, outputs, stopping, tmux, wrapper
 from launcher.command import quote
 from launcher.model import HostSpec
 
@@ -419,6 +419,18 @@ def clean(slugs: Iterable[str], *, base: str, nonce: str, dry: bool) -> bytes:
     parts = [wrapper.COMMON, tmux.SHELL_FUNCTIONS, family.FAMILY, _REPLY, _PLACE]
     parts += [stopping.STOP, keeping.CLEAN]
     return _script(values, [*parts, "place", "clean"])
+
+
+def places(slug: str, *, base: str, nonce: str, keys: Iterable[str], session: str) -> bytes:
+    """Make room for folders that are sent, by their keys, and for what a session writes ("": for nothing)."""
+    values = {"nonce": nonce, "base": base, "name": slug, "keys": " ".join(keys), "session": session}
+    return _script(values, [_REPLY, _PLACE, outputs.PLACES, "place", "places"])
+
+
+def tidy(*, base: str, nonce: str, output: str, deep: bool) -> bytes:
+    """Remove a session's folder if nothing is in it; `deep`: folders in it, in which nothing is, as well."""
+    values = {"nonce": nonce, "base": base, "name": "-", "output": output, "deep": "yes" if deep else "no"}
+    return _script(values, [_REPLY, outputs.TIDY, "tidy"])
 
 
 def follow(slug: str, *, base: str, lines: int) -> bytes:

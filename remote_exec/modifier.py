@@ -15,7 +15,7 @@ import importlib.metadata
 import os
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,7 +28,7 @@ from scenario_execution.scenario_execution_base import ScenarioExecutionConfig
 from remote_exec.errors import SetupFailed
 from remote_exec.tree.proxy import RemoteAction
 from remote_exec.tree.scenario import SAY_WAITING_S
-from remote_exec.tree.target import Opened, Say, Target
+from remote_exec.tree.target import Carried, Opened, Say, Target
 
 if TYPE_CHECKING:
     from launcher.inventory import Inventory
@@ -216,6 +216,22 @@ class _LauncherOpener:
             for name, lease in leases.items()
         }
 
+    def send(
+        self, targets: Sequence[Target], scenario: str | None, output: str | None
+    ) -> Mapping[str, Carried]:
+        from launcher.errors import LauncherError
+
+        specs = [target.spec for target in targets]
+        folder, into = (Path(path) if path else None for path in (scenario, output))
+        try:
+            sent = self._launcher.send(specs, scenario=folder, output=into)
+        except LauncherError as e:
+            raise SetupFailed(_with_next_step(e)) from None
+        return {name: Carried(carried.paths, carried.output) for name, carried in sent.items()}
+
+    def bring_back(self, given_up: Sequence[str], interrupted: Callable[[], bool]) -> None:
+        self._launcher.bring_back(given_up, interrupted)
+
     def abort(self) -> None:
         self._launcher.abort()
 
@@ -251,8 +267,11 @@ class _LauncherOpener:
 
     def _event(self, event: Event) -> None:
         """In the launcher's thread."""
-        from launcher.model import State
+        from launcher.model import Stage, State
 
+        if event.stage in (Stage.PUSH, Stage.FETCH):
+            self._say(event.level, f"[{event.name}] {event.reason}")
+            return
         stages = self._stages.setdefault(event.name, [])
         if event.stage is not None and (not stages or stages[-1][0] != event.stage.value):
             stages.append((event.stage.value, event.time))

@@ -27,11 +27,15 @@ def host_name(pid: int) -> str:
     return f"demo-lab-pc-{pid}"
 
 
+_WORK = "work"
+"""The scenario's folder; beside it lie the keys of the embedded server."""
+
 _SCENARIO = """\
 import osc.helpers
 import osc.remote
 
-# lab-pc prints what sshd told it about the connection: there is none on this side.
+# lab-pc prints what sshd told it about the connection: there is none on this side. measure.sh stands beside
+# this file and is sent there; what it writes into the output folder there comes back.
 scenario demo:
     do serial:
         log("this line is printed here")
@@ -40,9 +44,16 @@ scenario demo:
                 remote("lab-pc")
             run_process("printenv SSH_CONNECTION") with:
                 remote("lab-pc")
-            run_process("sleep 0.5") with:
+            run_process("./measure.sh OUT") with:
                 remote("lab-pc")
         log("and this one here again")
+"""
+
+
+_MEASURE = """\
+#!/bin/sh
+sleep 0.5
+echo "measured in $PWD" >"$1/measured.txt"
 """
 
 
@@ -69,7 +80,9 @@ async def _demo(folder: Path, output: Output) -> int:
         output.say(_indented(inventory.read_text(encoding="utf-8")))
         output.say("The scenario:\n", "dim")
         output.say(_indented(scenario.read_text(encoding="utf-8")))
-        output.say(f"$ scenario_execution {scenario.name}\n", "dim")
+        output.say("And beside it, measure.sh:\n", "dim")
+        output.say(_indented(_MEASURE))
+        output.say(f"$ scenario_execution -o results {scenario.name}\n", "dim")
         environ = {**os.environ, "SE_REMOTE_INVENTORY": str(inventory), "PYTHONUNBUFFERED": "1"}
         for name in ("SE_REMOTE_PARAMS", "SE_REMOTE_VARIANTS", "SE_REMOTE_MAP"):
             environ.pop(name, None)
@@ -78,6 +91,12 @@ async def _demo(folder: Path, output: Output) -> int:
         await server.close()
     left = await asyncio.to_thread(leftovers, host_name(os.getpid()))
     output.say(f"\nscenario_execution ended with exit code {verdict}", "good" if verdict == 0 else "error")
+    measured = folder / _WORK / "results" / "measured.txt"
+    if not measured.is_file():
+        output.say("measured.txt has not come back", "error")
+        return 1
+    output.say("\nWhat came back:\n$ cat results/measured.txt", "dim")
+    output.say(_indented(measured.read_text(encoding="utf-8")))
     if left:
         output.say("left behind:\n" + "\n".join(f"  {item}" for item in left), "error")
         return 1
@@ -89,7 +108,7 @@ async def _run_scenario(scenario: Path, environ: Mapping[str, str]) -> int:
     """Its exit code. Given up, it is interrupted and awaited: its teardown needs the SSH server."""
     command = str(Path(sys.executable).with_name("scenario_execution"))
     runner = await asyncio.create_subprocess_exec(
-        command, scenario.name, cwd=scenario.parent, env=environ, start_new_session=True
+        command, "-o", "results", scenario.name, cwd=scenario.parent, env=environ, start_new_session=True
     )
     try:
         return await runner.wait()
@@ -101,18 +120,24 @@ async def _run_scenario(scenario: Path, environ: Mapping[str, str]) -> int:
 
 
 def _write_files(folder: Path, server: demo_server.DemoServer) -> tuple[Path, Path]:
-    inventory = folder / "se-remote.yaml"
+    work = folder / _WORK
+    work.mkdir()
+    inventory = work / "se-remote.yaml"
     inventory.write_text(
         f"hosts:\n"
         f"  {host_name(os.getpid())}:\n"
         f"    aliases: [lab-pc]\n"
         f"    machine: 127.0.0.1:{server.port}\n"
         f"    ssh: {{identity: {server.identity}, known_hosts: {server.known_hosts}}}\n"
-        f"    python: {sys.executable}\n",
+        f"    python: {sys.executable}\n"
+        f"    push: scenario\n",
         encoding="utf-8",
     )
-    scenario = folder / "demo.osc"
-    scenario.write_text(_SCENARIO, encoding="utf-8")
+    measure = work / "measure.sh"
+    measure.write_text(_MEASURE, encoding="utf-8")
+    measure.chmod(0o755)
+    scenario = work / "demo.osc"
+    scenario.write_text(_SCENARIO.replace("OUT", str(work / "results")), encoding="utf-8")
     return inventory, scenario
 
 
@@ -126,7 +151,8 @@ def leftovers(host: str) -> list[str]:
     Every process that a server starts carries SE_REMOTE_RUN, its run directory, in its environment.
     """
     run = f"/tmp/se-remote-{os.getuid()}/{host}"  # noqa: S108 # the run directory's documented place
-    left = [run] if Path(run).exists() else []
+    outputs = Path.home() / ".local/state/se-remote/outputs" / host
+    left = [str(path) for path in (Path(run), outputs) if path.exists()]
     marker = f"SE_REMOTE_RUN={run}".encode()
     for entry in Path("/proc").glob("[0-9]*"):
         try:

@@ -102,6 +102,8 @@ def _cell(value: object) -> str:
         return "yes" if value else "no"
     if isinstance(value, dict):
         return "\n".join(f"{key}={item}" for key, item in value.items())
+    if isinstance(value, list) and value and isinstance(value[0], dict):
+        return "\n".join(item["from"] + (f" as {item['to']}" if "to" in item else "") for item in value)
     if isinstance(value, (list, tuple)):
         return ", ".join(str(item) for item in value)
     if isinstance(value, Container):

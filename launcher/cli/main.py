@@ -29,6 +29,8 @@ _COMMANDS = {
     "logs": "launcher.cli.logs",
     "kill": "launcher.cli.kill",
     "clean": "launcher.cli.clean",
+    "push": "launcher.cli.files",
+    "pull": "launcher.cli.files",
     "call": "launcher.cli.call",
     "actions": "launcher.cli.call",
     "inventory": "launcher.cli.inventory",
@@ -126,6 +128,7 @@ def parser() -> argparse.ArgumentParser:
     clean.add_argument("host", nargs="*", metavar="HOST", help="default: all of the inventory")
     clean.add_argument("--dry-run", action="store_true", help="only say what would be removed")
 
+    _add_files(command)
     _add_call(command)
     inventory = commands.add_parser("inventory", help="check and show the inventory")
     actions = inventory.add_subparsers(dest="action", metavar="ACTION", required=True)
@@ -176,6 +179,23 @@ def _add_call(command: Callable[[str, str], argparse.ArgumentParser]) -> None:
     actions = command("actions", "list the action plugins of a host")
     actions.add_argument("host", metavar="HOST", help="or an address, as for `call`")
     actions.add_argument("--json", action="store_true", help="machine-readable")
+
+
+def _add_files(command: Callable[[str, str], argparse.ArgumentParser]) -> None:
+    push = command("push", "make a folder on a host what a folder here is; only what changed is sent")
+    push.add_argument("host", metavar="HOST")
+    push.add_argument("folder", metavar="FOLDER", help="on this machine")
+    push.add_argument(
+        "to", nargs="?", metavar="TO", help="the folder there, from home on (default: ~/NAME of FOLDER, as "
+        "`scp -r FOLDER HOST:` does). What no push has put there is never removed",
+    )  # fmt: skip
+    pull = command("pull", "fetch files from a host, verified; nothing that exists here is overwritten")
+    pull.add_argument("host", metavar="HOST")
+    pull.add_argument(
+        "remote", nargs="?", metavar="REMOTE", help="a folder or file there, from home on (default: what "
+        "scenarios have left there that could not be fetched; it is removed there then)",
+    )  # fmt: skip
+    pull.add_argument("into", nargs="?", metavar="INTO", help="the folder here (default: this one)")
 
 
 def _seconds(text: str) -> float:

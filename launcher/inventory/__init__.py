@@ -162,6 +162,11 @@ def describe(spec: HostSpec | ProcessSpec) -> dict[str, Any]:
     if spec.docker is not None:
         result["docker"] = {name: value for name, value in result["docker"].items() if value}
     result["env"] = dict(spec.env)
+    if isinstance(spec, HostSpec):
+        result["path_map"] = dict(spec.path_map)
+        result["push"] = [
+            {"from": push.folder or "scenario", **({"to": push.to} if push.to else {})} for push in spec.push
+        ]
     return {key: list(value) if isinstance(value, tuple) else value for key, value in result.items()}
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from launcher.inventory.crossing import PATH_MAP, PUSH
 from launcher.inventory.kinds import (
     BOOL,
     MACHINE,
@@ -144,6 +145,8 @@ _HOST_COMMON = (
     Key("shell", PROGRAM, _SHELL_DOC, "bash, or sh where there is none"),
     Key("setup", SCRIPT, "Shell lines before the server, such as source /opt/ros/jazzy/setup.bash."),
     Key("env", ENV, "Environment variables."),
+    Key("push", PUSH, "Folders of this machine that are sent there before setup: scenario, or a list.", "[]"),
+    Key("path_map", PATH_MAP, "Absolute paths here and what they are called there."),
     Key("python", PATH, "Python that has the server; a leading ~ is expanded on the machine.", "python3"),
     Key(
         "server",

@@ -1,21 +1,23 @@
 """Entries to specs: variants chosen, parameters replaced, defaults filled in.
 
 Precedence of parameters: context < environment < command line < variant. Of variants, the one further down
-in the file wins. A variant's key replaces the host's, but env, ssh and params are merged key by key,
-and ``{cmd}`` in a variant's cmd is the process's cmd. ``{server}`` is the default command everywhere.
+in the file wins. A variant's key replaces the host's, but env, path_map, ssh and params are merged key by
+key, and ``{cmd}`` in a variant's cmd is the process's cmd. ``{server}`` is the default command everywhere.
 """
 
 from __future__ import annotations
 
+import posixpath
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from launcher.inventory.crossing import PushEntry
 from launcher.inventory.entries import BUILT_IN, Document, Entry, Variant
 from launcher.inventory.kinds import Field, Text, parse_machine
 from launcher.inventory.params import names_in, substitute, wrap
 from launcher.inventory.report import Place, Report, listing
-from launcher.model import HostSpec, Machine, Problem, ProcessSpec, SshOptions
+from launcher.model import HostSpec, Machine, Problem, ProcessSpec, Push, SshOptions
 
 _INHERITED = ("machine", "ssh", "docker", "shell", "setup", "env")
 _NO_PARAMS: Mapping[str, str] = {}
@@ -134,6 +136,10 @@ def _texts(fields: Mapping[str, Any]) -> Iterator[Text]:
             yield inner
         elif isinstance(inner, Mapping):
             yield from _texts(inner)
+        elif isinstance(inner, tuple):
+            yield from (
+                item.folder for item in inner if isinstance(item, PushEntry) and item.folder is not None
+            )
 
 
 def split_name(text: str) -> tuple[str, list[str]]:
@@ -238,7 +244,7 @@ class _Resolver:
 
     def _set(self, name: str, new: Field) -> None:
         old = self.fields.get(name)
-        if name in ("env", "ssh") and old is not None:
+        if name in ("env", "path_map", "ssh") and old is not None:
             new = Field({**old.value, **new.value}, new.place)
         elif name == "cmd" and old is not None:
             new = Field(Text(wrap(new.value.value, "cmd", old.value.value), new.value.place), new.place)
@@ -260,7 +266,9 @@ class _Resolver:
             machine=self._machine(),
             aliases=tuple(alias.value for alias in self.entry.value("aliases", ())),
             ssh=self._ssh(),
-            env=self._env(),
+            env=self._texts_of("env"),
+            push=self._push(),
+            path_map=self._texts_of("path_map"),
             depends=self._depends(),
             session=self.document.session,
             source=self.entry.place.source,
@@ -284,7 +292,7 @@ class _Resolver:
             machine=self._machine(),
             host=self.document.canonical(self.entry.value("host", "")),
             ssh=self._ssh(),
-            env=self._env(),
+            env=self._texts_of("env"),
             depends=self._depends(),
             session=session.value if session is not None else self.document.session,
             source=self.entry.place.source,
@@ -299,9 +307,22 @@ class _Resolver:
         machine = self.fields.get("machine")
         return machine.value if machine is not None else Machine()
 
-    def _env(self) -> dict[str, str]:
-        env = self.fields.get("env")
-        return {} if env is None else {name: self._replaced(text) for name, text in env.value.items()}
+    def _texts_of(self, key: str) -> dict[str, str]:
+        field = self.fields.get(key)
+        return {} if field is None else {name: self._replaced(text) for name, text in field.value.items()}
+
+    def _push(self) -> tuple[Push, ...]:
+        field = self.fields.get("push")
+        return () if field is None else tuple(self._pushed(entry) for entry in field.value)
+
+    def _pushed(self, entry: PushEntry) -> Push:
+        """A relative path counts from the inventory's folder."""
+        if entry.folder is None:
+            return Push("", entry.to)
+        path = self._replaced(entry.folder)
+        if path.startswith("~"):
+            return Push(path, entry.to)
+        return Push(posixpath.normpath(posixpath.join(posixpath.dirname(self.document.file), path)), entry.to)
 
     def _depends(self) -> tuple[str, ...]:
         depends = self.fields.get("depends")

@@ -22,6 +22,8 @@ from launcher.machines.ssh_errors import Attempt
 from launcher.model import Machine, SshOptions
 
 _MAX_QUESTIONS = 3
+_FAST_CIPHERS = "^aes128-gcm@openssh.com,aes256-gcm@openssh.com"
+"""Before all others, unless ~/.ssh/config says something of Ciphers: asyncssh's ChaCha20 is half as fast."""
 _QUICKACK = getattr(socket, "TCP_QUICKACK", None)
 
 
@@ -157,7 +159,10 @@ async def login_options(
                              base.config.get("GlobalKnownHostsFile"))  # fmt: skip
     attempt.note_keys(base.client_keys or (), bool(base.agent_path))
     construct = asyncssh.SSHClientConnectionOptions.construct
-    done: asyncssh.SSHClientConnectionOptions = await construct(base, known_hosts=attempt.known_hosts)
+    chosen = {} if base.config.get("Ciphers") else {"encryption_algs": _FAST_CIPHERS}
+    done: asyncssh.SSHClientConnectionOptions = await construct(
+        base, known_hosts=attempt.known_hosts, **chosen
+    )
     return done
 
 

@@ -16,7 +16,7 @@ import contextlib
 import time
 import uuid
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Final
@@ -116,16 +116,20 @@ class CallSession:
         """Of every action that there has been: it may go on logging after its call."""
         self._actions: dict[str, Action] = {}
 
-    async def open(self, configure: Mapping[str, Any], connected: Callable[[], None]) -> None:
-        """Connect and begin the session. `connected` is called as soon as the host has answered.
+    async def open(
+        self, configure: Callable[[], Awaitable[Mapping[str, Any]]], connected: Callable[[], None]
+    ) -> None:
+        """Connect and begin the session. `connected` is called as soon as the host has answered, then
+        `configure`, for the fields of the session's first command.
 
         Raises HostLost, RemoteError. After an exception only `close` may be called.
         """
         self._link = self._hub.connect(self._spec, partial(self._post, self._took_link))
         await self._linked
         connected()
+        fields = await configure()
         self._session = self._link.session(partial(self._post, self._took))
-        await self._command("configure", configure)
+        await self._command("configure", fields)
 
     async def keep(self, seconds: float | None) -> None:
         """Keep the server itself up; see `keep` in messages. Raises HostLost, RemoteError."""

@@ -14,6 +14,7 @@ actions, and the keeper ends the process when its budget is over. The keeper hea
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import math
 import os
 import queue
@@ -67,6 +68,7 @@ class Worker:
         self._unhandled_cancels: dict[int, tuple[str, float]] = {}
         self._ending: Ending | None = None
         self._busy_said = 0.0
+        self._holding: int | None = None
 
     def run(self) -> None:
         """Returns when the session has ended; SystemExit of a plugin passes through."""
@@ -194,6 +196,7 @@ class Worker:
         if not 0 < fields["tick_period"] < 3600:
             raise RemoteError("bad_message", f"tick_period: {fields['tick_period']} is no period in seconds")
         _set_config(fields["scenario_file_directory"], fields["output_dir"])
+        self._hold(fields["output_dir"])
         folder = fields["scenario_file_directory"]
         if fields.get("chdir", True):
             with contextlib.suppress(OSError):
@@ -216,6 +219,13 @@ class Worker:
         }
         if table.clock is not None:
             table.setup_kwargs["clock"] = table.clock
+
+    def _hold(self, output_dir: str | None) -> None:
+        """Say by a lock that the session still writes there, as long as this process lives: `pull` looks."""
+        if output_dir is not None and self._holding is None:
+            with contextlib.suppress(OSError):
+                self._holding = os.open(output_dir, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+                fcntl.flock(self._holding, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
     def _v1_setup(self, extra: Mapping[str, Any] | None) -> dict[str, Any]:
         """v1 says with `setup` what v2 says with `configure`."""

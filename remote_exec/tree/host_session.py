@@ -14,15 +14,18 @@ from typing import Any, Protocol
 from remote_exec.client.hub import HostLink
 from remote_exec.client.link import Delivery, Gone, RemoteSession
 from remote_exec.client.notices import lease_text
+from remote_exec.client.paths import PathMap
 from remote_exec.client.session import Event, Reply
 from remote_exec.errors import HostLost, RemoteError, ValueDoesNotCross
 from remote_exec.tree.outputs import RemoteProcesses
-from remote_exec.tree.target import Target
+from remote_exec.tree.target import Carried, Target
 from remote_exec.tree.variables import HostVariables
 from remote_exec.tree.versions import Versions
 
 SAY_DROPPED_S = 1.0
 CLOCK_TOLERANCE_S = 1.0
+_NOTHING_CARRIED = Carried()
+_FOLDERS = ("scenario_file_directory", "input_dir")
 
 
 class Desk(Protocol):
@@ -62,7 +65,7 @@ class RemoteActionPort(Protocol):
     def running(self) -> bool:
         """Its last known status, of an execution that counts."""
 
-    def create_fields(self) -> Mapping[str, Any]: ...
+    def create_fields(self, paths: PathMap) -> Mapping[str, Any]: ...
     def where(self) -> str: ...
     def took_status(self, status: str, feedback: str, run: int | None) -> None: ...
     def host_gone(self, reason: str) -> None: ...
@@ -72,9 +75,13 @@ class RemoteActionPort(Protocol):
 class HostSession:
     """One scenario's session at one host, in the tree's thread."""
 
-    def __init__(self, desk: Desk, target: Target, link: HostLink, registry: Any) -> None:
+    def __init__(
+        self, desk: Desk, target: Target, link: HostLink, registry: Any, carried: Carried = _NOTHING_CARRIED
+    ) -> None:
         self.target = target
         self.link = link
+        self.paths = PathMap(carried.paths)
+        self._output = carried.output
         self.gone = ""
         self.left: list[str] = []
         self.said_bye = False
@@ -107,7 +114,10 @@ class HostSession:
         return number
 
     def configure(self, fields: Mapping[str, Any]) -> None:
-        self.call("configure", fields, self._took_configured)
+        """The same for all hosts, but for what folders are called there."""
+        folders = {name: self.paths.value(fields[name]) for name in _FOLDERS if name in fields}
+        output = {"output_dir": self._output} if self._output else {}
+        self.call("configure", {**fields, **folders, **output}, self._took_configured)
 
     def add(self, action: RemoteActionPort) -> None:
         """Create an action and set it up; `setup_of` tells how it went."""
@@ -118,7 +128,7 @@ class HostSession:
         def take(reply: Reply) -> None:
             replies[reply.cmd] = reply
 
-        fields = {"action": action.action_id, **action.create_fields()}
+        fields = {"action": action.action_id, **action.create_fields(self.paths)}
         if fields["actor_path"]:
             self._variables.refer_below(fields["actor_path"])
             fields["vars"] = self._variables.news()

@@ -18,6 +18,7 @@ from typing import Any
 import py_trees
 from py_trees.common import Status
 
+from remote_exec.client.paths import PathMap
 from remote_exec.client.session import Reply
 from remote_exec.codec import check_value
 from remote_exec.errors import RemoteExecError, SetupFailed, ValueDoesNotCross
@@ -26,6 +27,7 @@ from remote_exec.tree.resolve import (
     ResolvedCall,
     actor_path,
     actor_values,
+    has_command,
     is_subtree,
     resolve_call,
     source_text,
@@ -34,6 +36,7 @@ from remote_exec.tree.runner import Runner, runner_of
 from remote_exec.tree.scenario import Scenario
 from remote_exec.tree.target import OpenerFactory, Target
 
+_AS_HERE = PathMap()
 STATUSES = {status.value.lower(): status for status in Status}
 
 
@@ -108,12 +111,13 @@ class RemoteAction(py_trees.behaviour.Behaviour):  # type: ignore[misc]
         self._runner, self._scenario, self._host = runner, scenario, None
         self._run, self._reply_due, self._executed = 0, False, False
 
-    def create_fields(self) -> Mapping[str, Any]:
-        """The fields of `create`. Raises SetupFailed if a value cannot cross."""
-        init_args = self.action._external_init_args
+    def create_fields(self, paths: PathMap = _AS_HERE) -> Mapping[str, Any]:
+        """The fields of `create`; `paths` is the host's. Raises SetupFailed if a value cannot cross."""
+        words = has_command(self.action)
+        init_args = paths.value(self.action._external_init_args, words=words)
         actor = actor_values(self.action)
         # What a subtree may ask for while it builds.
-        args = resolve_call(self.action).args if is_subtree(self.action) else None
+        args = paths.value(resolve_call(self.action).args) if is_subtree(self.action) else None
         try:
             check_value(init_args, "init_args")
             check_value(actor, "associated_actor")
@@ -159,15 +163,16 @@ class RemoteAction(py_trees.behaviour.Behaviour):  # type: ignore[misc]
 
     def _send(self, call: ResolvedCall) -> None:
         assert self._host is not None
-        check_value(call.args, "args")
+        args = self._host.paths.arguments(call.args, commands=has_command(self.action))
+        check_value(args, "args")
         check_value(call.actor, "associated_actor")
-        timeout = call.args.get("shutdown_timeout")
+        timeout = args.get("shutdown_timeout")
         if isinstance(timeout, (int, float)):
             self._longest_shutdown = max(self._longest_shutdown, float(timeout))
         assert self._scenario is not None
         fields = {
             "action": self.action_id,
-            "args": call.args,
+            "args": args,
             "actor": call.actor,
             "t": self._scenario.simulated_time(),
         }

@@ -12,6 +12,7 @@ from typing import Any
 
 from scenario_execution.actions.base_action import ActionError
 from scenario_execution.actions.base_action_subtree import BaseActionSubtree
+from scenario_execution.actions.run_process import RunProcess
 from scenario_execution.model.types import IdentifierReference, NamedArgument, PositionalArgument
 
 from remote_exec.tree.variables import as_sent
@@ -84,6 +85,11 @@ def blackboard_of(action: Any) -> Any:
 
 def is_subtree(action: Any) -> bool:
     return isinstance(action, BaseActionSubtree)
+
+
+def has_command(action: Any) -> bool:
+    """Whether its texts are (parts of) command lines."""
+    return isinstance(action, RunProcess)
 
 
 def actor_values(action: Any) -> dict[str, Any] | None:

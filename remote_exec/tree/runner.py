@@ -27,7 +27,7 @@ import os
 import queue
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
@@ -43,7 +43,7 @@ from remote_exec.tree.lockstep import simulated_clock
 from remote_exec.tree.printer import Printer
 from remote_exec.tree.scenario import SAY_WAITING_S, Scenario
 from remote_exec.tree.signals import SignalChain
-from remote_exec.tree.target import Opened, Opener, OpenerFactory, Target
+from remote_exec.tree.target import Carried, Opened, Opener, OpenerFactory, Target
 from remote_exec.tree.versions import own_version
 
 _ATTRIBUTE: Final = "_se_remote_runner"
@@ -164,9 +164,11 @@ class Runner:
             self.end_scenario()
             links = self._open_links(root, proxies, kwargs)
             period = float(kwargs.get("tick_period") or 0.1)
+            configure = configuration(root, kwargs, period)
+            carried = self._send(links, configure)
             clock, registry = simulated_clock(kwargs), kwargs.get("process_registry")
-            self._scenario = Scenario(self, root, proxies, links, period, clock, registry)
-            self._scenario.begin(configuration(root, kwargs, period))
+            self._scenario = Scenario(self, root, proxies, links, period, clock, registry, carried)
+            self._scenario.begin(configure)
             return self._scenario
         except BaseException:
             self._in_setup = False
@@ -231,6 +233,30 @@ class Runner:
             raise
         finally:
             self._opening = False
+
+    def _send(self, links: Collection[str], configure: Mapping[str, Any]) -> Mapping[str, Carried]:
+        """The files that hosts are to have; those of other people's servers stay as they are."""
+        targets = [self._lines[name].target for name in links if self._lines[name].opened is not None]
+        if self._opener is None or not targets:
+            return {}
+        self._opening = True
+        try:
+            return self._opener.send(targets, configure["scenario_file_directory"], configure["output_dir"])
+        except SetupFailed:
+            self._check_aborted()
+            raise
+        finally:
+            self._opening = False
+
+    def _bring_back(self) -> None:
+        """What the actions of the last scenario have written, after they have ended."""
+        if self._opener is not None:
+            lost = [name for name, line in self._lines.items() if line.gone or self._away(line)]
+            self._opener.bring_back(lost, self.interrupted)
+
+    def _away(self, line: HostLine) -> bool:
+        """After a signal nobody waits for a host that cannot be reached just then."""
+        return self.interrupted() and line.link is not None and line.link.away
 
     def _link_spec(self, line: HostLine, proxies: Sequence[Any], what: str) -> LinkSpec:
         target, opened = line.target, line.opened
@@ -322,6 +348,8 @@ class Runner:
                     self.say("error", text)
                 self._gave_up = False
                 fail_last(self._execution, scenario.left)
+            self._bring_back()
+            if scenario is not None:
                 self._drain()
 
     def tree_shut_down(self) -> None:

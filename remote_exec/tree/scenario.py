@@ -13,12 +13,14 @@ Rules:
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 from remote_exec.client.hub import HostLink
 from remote_exec.errors import HostLost, RemoteError, SetupFailed
 from remote_exec.tree.host_session import Desk, HostSession, RemoteActionPort
 from remote_exec.tree.lockstep import Lockstep
+from remote_exec.tree.target import Carried
 
 BYE_S = 45.0
 """How long the end may take, on top of what the actions were given to shut down: the host's own bounds for
@@ -41,6 +43,7 @@ class Scenario:
         tick_period: float,
         simulated_clock: Any = None,
         process_registry: Any = None,
+        carried: Mapping[str, Carried] = MappingProxyType({}),
     ) -> None:
         self.root = root
         self.proxies = list(proxies)
@@ -55,7 +58,8 @@ class Scenario:
         self._began = desk.now()
         targets = {proxy.target.name: proxy.target for proxy in self.proxies}
         self.hosts = {
-            name: HostSession(desk, target, links[name], process_registry) for name, target in targets.items()
+            name: HostSession(desk, target, links[name], process_registry, carried.get(name, Carried()))
+            for name, target in targets.items()
         }
         self._set_up: set[str] = set()
 

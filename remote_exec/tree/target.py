@@ -41,11 +41,35 @@ class Opened:
     """Who mends the connection; None: nobody has to."""
 
 
+@dataclass(frozen=True)
+class Carried:
+    """How a host sees this machine's files."""
+
+    paths: tuple[tuple[str, str], ...] = ()
+    """Folders here and what they are called there; see client/paths.py."""
+    output: str = ""
+    """Where its actions write there; "": where the scenario does."""
+
+
 class Opener(Protocol):
     """Brings hosts up and takes down what it started."""
 
     def open(self, targets: Sequence[Target]) -> Mapping[str, Opened]:
         """All side by side, by name. Raises with stage, cause and next step when one fails."""
+
+    def send(
+        self, targets: Sequence[Target], scenario: str | None, output: str | None
+    ) -> Mapping[str, Carried]:
+        """Send the files that the hosts are to have, by name. Raises with stage, cause and next step.
+
+        scenario: the folder of the .osc file. output: the folder here that `bring_back` fills.
+        """
+
+    def bring_back(self, given_up: Sequence[str], interrupted: Callable[[], bool]) -> None:
+        """Get what actions have written since `send`; says itself what becomes of it. Idempotent.
+
+        given_up: hosts that are lost.
+        """
 
     def abort(self) -> None:
         """From a signal handler: open() and close() end within a second."""

@@ -6,6 +6,7 @@ import contextlib
 import socket
 import struct
 import threading
+import time
 from collections.abc import Callable
 
 _RESET = struct.pack("ii", 1, 0)
@@ -14,17 +15,19 @@ _RESET = struct.pack("ii", 1, 0)
 class _Pair:
     """A relayed connection. What cannot be passed on waits; `dead` ones never pass anything on again."""
 
-    def __init__(self, near: socket.socket, far: socket.socket, gate: threading.Event) -> None:
+    def __init__(self, near: socket.socket, far: socket.socket, relay: Relay) -> None:
         self.ends = (near, far)
         self.dead = False
-        self._gate = gate
+        self._relay = relay
         for source, sink in ((near, far), (far, near)):
             threading.Thread(target=self._pump, args=(source, sink), daemon=True).start()
 
     def _pump(self, source: socket.socket, sink: socket.socket) -> None:
         with contextlib.suppress(OSError):
             while data := source.recv(65536):
-                self._gate.wait()
+                self._relay.open.wait()
+                if self._relay.pace:
+                    time.sleep(len(data) / self._relay.pace)
                 if self.dead:
                     return
                 sink.sendall(data)
@@ -49,9 +52,11 @@ class Relay:
         self.target = target
         self.accepted = 0
         """Connections so far."""
+        self.pace = 0.0
+        """Bytes a second and connection; 0: as fast as it goes."""
         self._pairs: list[_Pair] = []
-        self._gate = threading.Event()
-        self._gate.set()
+        self.open = threading.Event()
+        self.open.set()
         self._refusing = False
         self._lock = threading.Lock()
         self._listener = socket.create_server(("127.0.0.1", 0), backlog=64)
@@ -68,7 +73,7 @@ class Relay:
 
     def silence(self) -> None:
         """Pass nothing on; connections stay, and new ones are taken and hear nothing."""
-        self._gate.clear()
+        self.open.clear()
 
     def restore(self, *, forget: bool = False) -> None:
         """As before. forget: what was connected stays silent for ever, as behind a NAT that forgot it."""
@@ -77,7 +82,7 @@ class Relay:
             if forget:
                 for pair in self._pairs:
                     pair.dead = True
-        self._gate.set()
+        self.open.set()
 
     def close(self) -> None:
         self.restore()
@@ -102,7 +107,7 @@ class Relay:
                     near.close()
                     continue
                 far.settimeout(None)
-                self._pairs.append(_Pair(near, far, self._gate))
+                self._pairs.append(_Pair(near, far, self))
 
 
 Break = Callable[[Relay], None]

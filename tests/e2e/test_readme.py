@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 import textwrap
 from pathlib import Path
 
@@ -33,7 +34,7 @@ def test_own_machines_in_five_minutes(terminal):
         f"Host lab-pc.example\n  HostName 127.0.0.1\n  Port {sshd.port}\n  User {home.owner()}\n"
         f"  IdentityFile {sshd.client_key}\n  HostKeyAlias [127.0.0.1]:{sshd.port}\n"
     )
-    (text,) = blocks("yaml")
+    text = next(text for text in blocks("yaml") if "lab-pc" in text)
     # What differs on this machine: who logs in, which python has the package, and there is no ROS. The host
     # has a name of its own, since run directories lie in the real place.
     text = text.replace("robot@", "").replace("~/venvs/se/bin/python", __import__("sys").executable)
@@ -53,6 +54,23 @@ def test_own_machines_in_five_minutes(terminal):
         if command.startswith("scenario_execution"):
             assert f"[{terminal.name}] " in done.out
     assert not terminal.run_dir.exists()
+
+
+def test_files_there_and_back(terminal):
+    text = next(text for text in blocks("yaml") if "push: scenario" in text)
+    sshd, out = terminal.world.sshd, terminal.folder / "results"
+    reached = f"127.0.0.1:{sshd.port}\n    ssh: {{identity: {sshd.client_key}}}"
+    text = text.replace("robot@robot.example", reached).replace("~/venvs/se/bin/python", sys.executable)
+    text = text.replace("  robot:\n", f"  {terminal.name}:\n    aliases: [robot]\n")
+    (terminal.folder / "se-remote.yaml").write_text(text)
+    osc = next(text for text in blocks("") if "scenario dock" in text)
+    (terminal.folder / "dock.osc").write_text(osc.replace("/tmp/results", str(out)))
+    script = terminal.folder / "dock.sh"
+    script.write_text('#!/bin/sh\necho docked >"$1/verdict"\n')
+    script.chmod(0o755)
+    done = terminal.run("scenario_execution", "-o", str(out), "dock.osc")
+    assert done.code == 0, done.text
+    assert (out / "verdict").read_text() == "docked\n"
 
 
 def test_every_make_target_of_the_readme_exists():

@@ -96,6 +96,10 @@ BAD: list[dict[str, Any]] = [
     {"hosts": {"a": {"machine": "x", "on_loss": "x"}}},
     {"hosts": {"a": {"machine": "x", "env": {"a b": "x"}}}},
     {"hosts": {"a": {"machine": "x", "ssh": {"key": "x"}}}},
+    {"hosts": {"a": {"machine": "x", "push": [{"to": "x"}]}}},
+    {"hosts": {"a": {"machine": "x", "push": [["x"]]}}},
+    {"hosts": {"a": {"machine": "x", "path_map": {"maps": "/maps"}}}},
+    {"hosts": {"a": {"machine": "x", "path_map": {"/maps": "maps"}}}},
     {"hosts": {"a": {"machine": "x", "variants": {"v": {"aliases": []}}}}},
     {"hosts": {"a": {"machine": "x", "variants": {"v": [{"a": None, "b": None}]}}}},
     {"hosts": {}, "procs": {}},
@@ -165,8 +169,8 @@ def test_variants_hold_what_the_reference_says() -> None:
 
 def test_the_keys_of_the_design_are_there() -> None:
     names = (
-        "machine aliases ssh docker shell setup env python server depends exclusive lease on_loss on_stop "
-        "ready_timeout variants"
+        "machine aliases ssh docker shell setup env push path_map python server depends exclusive lease "
+        "on_loss on_stop ready_timeout variants"
     )
     assert set(HOST_KEYS) == set(names.split())
 

@@ -13,7 +13,7 @@ from launcher import inventory
 from launcher.errors import InventoryError
 from launcher.inventory import describe, read
 from launcher.inventory.kinds import parse_duration, parse_machine
-from launcher.model import Container, HostSpec, Machine, SshOptions
+from launcher.model import Container, HostSpec, Machine, Push, SshOptions
 
 LAB = """
 context:
@@ -350,3 +350,32 @@ class TestFind:
             "/se-remote.yaml",
             "/h/.config/se-remote/inventory.yaml",
         ]
+
+
+CARRIED = """
+context: {params: {site: north, there: /opt/maps}}
+hosts:
+  a: {machine: x, push: scenario}
+  b:
+    machine: x
+    push: [scenario, maps, ../params, "{site}/map", ~/ws, /abs, {from: x/y, to: site}]
+    path_map: {/ws/: /home/robot/ws, ~/maps: "{there}"}
+    variants:
+      more: {path_map: {~/maps: ~/other, /more: /m}, push: []}
+"""
+
+
+def test_what_is_pushed_and_mapped() -> None:
+    inv = inventory.read(CARRIED, "/lab/inv/se-remote.yaml")
+    assert inv.check() == []
+    assert inv.resolve("a").push == (Push(),)
+    spec = inv.resolve("b")
+    folders = ["", "/lab/inv/maps", "/lab/params", "/lab/inv/north/map", "~/ws", "/abs"]
+    assert spec.push == (*(Push(folder) for folder in folders), Push("/lab/inv/x/y", "site"))
+    assert spec.path_map == {"/ws": "/home/robot/ws", "~/maps": "/opt/maps"}
+    more = inv.resolve("b+more")
+    assert more.push == ()
+    assert more.path_map == {"/ws": "/home/robot/ws", "~/maps": "~/other", "/more": "/m"}
+    assert spec.config_hash == inv.resolve("a").config_hash  # the server runs the same with and without
+    assert inventory.describe(spec)["push"][-1] == {"from": "/lab/inv/x/y", "to": "site"}
+    assert {"site", "there"} <= inv.known_params()

@@ -32,6 +32,8 @@ def all_scripts(host: HostSpec) -> dict[str, bytes]:
         "stop": scripts.stop("lab-pc", base=NASTY, nonce="n", mode="force"),
         "status": scripts.status(base=NASTY, nonce="n"),
         "logs": scripts.logs("lab-pc", base=NASTY, nonce="n", lines=3),
+        "places": scripts.places("lab-pc", base=NASTY, nonce="n", keys=["a", "b"], session="s"),
+        "tidy": scripts.tidy(base=NASTY, nonce="n", output=NASTY, deep=True),
         "follow": scripts.follow("lab-pc", base=NASTY, lines=3),
         "wrapper": wrapper.wrapper_script(host, "lab-pc", "t").encode(),
     }
@@ -45,7 +47,7 @@ def test_every_shell_parses_it(shell, name):
         assert done.returncode == 0 and done.stderr == b""
 
 
-@pytest.mark.parametrize("name", ["bring_up", "stop", "status", "logs"])
+@pytest.mark.parametrize("name", ["bring_up", "stop", "status", "logs", "places", "tidy"])
 def test_one_function_called_on_the_last_line(name):
     text = all_scripts(nasty_host())[name]
     assert text.startswith(b"se_remote() {\n") and text.endswith(b"\n}\nse_remote </dev/null\n")

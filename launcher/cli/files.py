@@ -1,0 +1,138 @@
+"""`se-remote push` and `se-remote pull`: files to a host and from there, by hand."""
+
+from __future__ import annotations
+
+import argparse
+import threading
+import time
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import TypeVar
+
+from launcher import files
+from launcher.cli.output import Output
+from launcher.cli.selection import select
+from launcher.errors import InventoryError
+from launcher.files.plan import amount
+from launcher.files.progress import Meter, shown
+from launcher.machines.runner import Runner
+from launcher.model import HostSpec, Problem
+from launcher.plan import slug
+from launcher.wrapper import path_word
+
+_T = TypeVar("_T")
+_REDRAW = 0.1
+OUTPUTS = ".local/state/se-remote/outputs"
+"""Under home, on the host: what could not be brought to a client, a folder for each host's name."""
+
+
+def run(args: argparse.Namespace) -> int:
+    """Does either; 1 when something of it is missing in the end."""
+    return _push(args) if args.command == "push" else _pull(args)
+
+
+def _push(args: argparse.Namespace) -> int:
+    output = Output()
+    folder = Path(args.folder)
+    if not folder.is_dir():
+        problem = Problem(f"there is no folder {args.folder}: push takes a folder")
+        raise InventoryError([problem], f"ls -ld {args.folder}")
+    to = args.to or folder.resolve().name or "root"
+    began = time.monotonic()
+
+    def work(spec: HostSpec, meter: files.OnStep) -> Callable[[Runner], Awaitable[files.Pushed]]:
+        python = path_word(spec.python)
+        return lambda runner: files.push(spec.name, runner, python, folder, to, progress=meter)
+
+    name, done = _over(args, output, "push", work)
+    for what, why in done.skipped:
+        output.say(f"{name}: not sent: {shown(what)}: {why}", "warning")
+    text = f"{name}: {_files(done.sent)} sent to {shown(done.path)}{_rate(done.bytes, began)}"
+    output.say(f"{text}; {done.unchanged} unchanged, {done.removed} removed", "good")
+    return 1 if done.skipped else 0
+
+
+def _pull(args: argparse.Namespace) -> int:
+    output = Output()
+    into = Path(args.into or ".")
+    kept = args.remote is None
+    began = time.monotonic()
+
+    def work(spec: HostSpec, meter: files.OnStep) -> Callable[[Runner], Awaitable[files.Fetched]]:
+        python, remote = path_word(spec.python), args.remote or f"{OUTPUTS}/{slug(spec.name)}"
+        return lambda runner: files.fetch(
+            spec.name, runner, python, remote, into, progress=meter, remove=kept, kept=kept, named=not kept
+        )
+
+    name, done = _over(args, output, "pull", work)
+    for what, here in done.beside:
+        output.say(f"{name}: {shown(what)} exists already: stored as {shown(here)}", "warning")
+    for what, why in done.missing:
+        output.say(f"{name}: {shown(what)}: {why}", "warning")
+    if kept and not done.files and not done.missing:
+        output.say(f"{name}: nothing of its sessions is kept there")
+        return 0
+    for file in done.files:
+        output.result(shown(str(into / file)))
+    output.say(f"{name}: {_files(len(done.files))} in {into}{_rate(done.bytes, began)}", "good")
+    return 1 if done.missing else 0
+
+
+def _over(
+    args: argparse.Namespace,
+    output: Output,
+    what: str,
+    work: Callable[[HostSpec, files.OnStep], Callable[[Runner], Awaitable[_T]]],
+) -> tuple[str, _T]:
+    """The host's name and what `work` gives, with a bar meanwhile."""
+    from launcher.lease import Launcher
+
+    selection = select(args)
+    (spec,) = selection.hosts([args.host])
+    launcher = Launcher(selection.inventory, environ=selection.environ, ask=selection.ask)
+    try:
+        with _Bar(output, spec.name, what) as bar:
+            return spec.name, launcher.over(spec, work(spec, bar.take))
+    finally:
+        launcher.close()
+
+
+class _Bar:
+    """The live line of a transfer; without a terminal there is none."""
+
+    def __init__(self, output: Output, host: str, what: str) -> None:
+        self._output, self._meter = output, Meter(host, what)
+        self._lock = threading.Lock()
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._redraw, name="progress", daemon=True)
+
+    def __enter__(self) -> _Bar:
+        if self._output.live:
+            self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        if self._thread.is_alive():
+            self._thread.join()
+        self._output.show_live("")
+
+    def take(self, step: files.Step) -> None:
+        """From the launcher's thread; returns at once."""
+        with self._lock:
+            self._meter.take(step, time.monotonic())
+
+    def _redraw(self) -> None:
+        while not self._over.wait(_REDRAW):
+            with self._lock:
+                text = self._meter.line(time.monotonic())
+            self._output.show_live(text)
+
+
+def _files(count: int) -> str:
+    return f"{count} file{'' if count == 1 else 's'}"
+
+
+def _rate(size: int, began: float) -> str:
+    took = max(time.monotonic() - began, 1e-3)
+    return f", {amount(size)} in {took:.1f} s ({amount(int(size / took))}/s)" if size else ""
