@@ -21,7 +21,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from launcher import bootstrap, logs, plan
+from launcher import bootstrap, carried, docker, logs, plan
 from launcher.bootstrap import Starting, Up
 from launcher.errors import Aborted, LauncherError, StageError
 from launcher.machines.runner import Runner, remove_path
@@ -80,6 +80,8 @@ class _Open:
     token: str
     part: logs.Part
     """Of its log: what belongs to this launcher."""
+    place: Runner | None = None
+    """Where its server runs, when that is in a container."""
 
 
 class _Watcher:
@@ -181,11 +183,13 @@ class Hosts:
         token = bootstrap.new_token()
         self._event(host, Stage.CONNECT, State.STARTING, str(host.machine))
         try:
-            runner = await self._reach(host)
+            runner = await self._enter(host, await self._reach(host), token)
             up = await self._bring_up(host, runner, token)
+            runner = up.runner or runner
             self._event(host, Stage.TUNNEL, State.RUNNING, "started" if up.started else "was up")
             part = logs.Part(up.found.began, up.found.written)
-            opened = _Open(await self._lead_there(host, runner, up), token, part)
+            inner = runner if host.docker is not None else None
+            opened = _Open(await self._lead_there(host, runner, up), token, part, inner)
         except StageError as error:
             self._event(host, error.stage, State.DEAD, error.cause, "error")
             raise
@@ -194,10 +198,27 @@ class Hosts:
             on_open(opened.lease)
         return opened
 
-    async def _bring_up(self, host: HostSpec, runner: Runner, token: str) -> Up:
-        def note(stage: Stage, text: str) -> None:
-            self._event(host, stage, State.STARTING, text)
+    async def _enter(self, host: HostSpec, machine: Runner, token: str) -> Runner:
+        """Where the server is to run: the machine, or the container on it."""
+        if host.docker is None:
+            return machine
+        note = self._noting(host)
+        entering = asyncio.ensure_future(
+            carried.enter(host, machine, token=token, base=self._base, note=note)
+        )
+        try:
+            return await asyncio.shield(entering)
+        except asyncio.CancelledError:
+            with contextlib.suppress(LauncherError, asyncio.TimeoutError):
+                inner = await asyncio.wait_for(entering, 4)
+                await carried.leave(host.name, inner, token=token, base=self._base)
+            raise
 
+    def _noting(self, host: HostSpec) -> Callable[[Stage, str], None]:
+        return lambda stage, text: self._event(host, stage, State.STARTING, text)
+
+    async def _bring_up(self, host: HostSpec, runner: Runner, token: str) -> Up:
+        note = self._noting(host)
         work = asyncio.ensure_future(bootstrap.bring_up(host, runner, self._starting, token=token, note=note))
         try:
             return await asyncio.shield(work)
@@ -249,7 +270,10 @@ class Hosts:
             return LauncherError(text, f"se-remote up {host.name}")
         found = Found("", False, seen.endpoint, seen.server_state)
         try:
-            lease = await self._lease(host, await self._reach(host), Up(found, ""))
+            runner = await self._reach(host)
+            box = docker.read_box(seen.container)
+            runner = carried.inside(host.name, runner, box) if box is not None else runner
+            lease = await self._lease(host, runner, Up(found, ""))
         except StageError as error:
             return error
         self._opened[host.name] = _Open(lease, "", logs.Part())
@@ -295,7 +319,7 @@ class Hosts:
             return [self._not_verified(host, away)] if ours else []
         texts = await self._release(item, grace) if ours else []
         if not (ours or greeted or self._keep or not item.token):
-            await self._leave(host)
+            await self._leave(host, item.place)
         await self._fetch(host, item.part)
         return texts
 
@@ -308,10 +332,10 @@ class Hosts:
                 text = logs.why(LauncherError(reason), host.name)
                 self._event(host, Stage.STOP, self._states.get(host.name, State.STOPPED), text, "warning")
 
-    async def _leave(self, host: HostSpec) -> None:
+    async def _leave(self, host: HostSpec, place: Runner | None) -> None:
         """We have found its server, and have not come: nobody is to wait for us."""
         with contextlib.suppress(LauncherError, asyncio.TimeoutError):
-            runner = await asyncio.wait_for(self._reach(host), 5)
+            runner = place if place is not None else await asyncio.wait_for(self._reach(host), 5)
             await bootstrap.leave(host.name, runner, client=self.client_id, base=self._base)
 
     async def _fetch(self, host: HostSpec, part: logs.Part) -> None:

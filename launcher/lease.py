@@ -31,6 +31,7 @@ from launcher.errors import Aborted, InventoryError, LauncherError, StageError
 from launcher.hosts import GRACE, GRACE_HURRY, Hosts, Lease
 from launcher.inventory.endpoints import unsupported
 from launcher.loopthread import LoopThread
+from launcher.machines.container import ContainerRunner
 from launcher.machines.pool import FindMachine, Machines
 from launcher.machines.runner import Asker, Limits, Runner
 from launcher.model import Event, HostSpec, Machine, SshOptions, State
@@ -322,6 +323,10 @@ class Launcher:
 
     async def _renew(self, host: HostSpec, than: Runner, deep: bool, limits: Limits) -> Runner:
         assert self._machines is not None
+        if isinstance(than, ContainerRunner):
+            if than.reachable:  # the trouble is the container's, not the connection's
+                return than.on(than.outer)
+            return than.on(await self._renew(host, than.outer, deep, limits))
         return await self._machines.another(
             host.name, host.machine, host.ssh, than=than, deep=deep, limits=limits
         )

@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import secrets
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -27,6 +26,7 @@ from launcher.machines.runner import (
     Stream,
     Tail,
     remove_path,
+    short_directory,
     talking_script,
     until_it_goes,
 )
@@ -36,7 +36,6 @@ from launcher.model import Completed, Stage
 
 __all__ = ["SshRunner", "Target", "connect"]
 
-_MAX_SOCKET_PATH = 100
 _USUAL_LOGIN = 1.0
 _PROHIBITED, _CONNECT_FAILED = asyncssh.OPEN_ADMINISTRATIVELY_PROHIBITED, asyncssh.OPEN_CONNECT_FAILED
 
@@ -127,7 +126,7 @@ class SshRunner:
         """See Runner.forward. The path lies in a 0700 directory of its own."""
         path = ""
         try:
-            path = str(_short_directory() / "sock")
+            path = str(short_directory() / "sock")
             self._forwards[path] = await self._connection.forward_local_path(path, remote_socket)
         except BaseException as error:
             if path:
@@ -212,15 +211,6 @@ class SshRunner:
         for path in self._forwards:
             remove_path(path)
         self._forwards.clear()
-
-
-def _short_directory() -> Path:
-    """For a tunnel's socket, whose path is bounded. Raises OSError."""
-    directory = Path(tempfile.mkdtemp(prefix="se-remote-"))
-    if len(str(directory)) > _MAX_SOCKET_PATH - 6:
-        directory.rmdir()
-        directory = Path(tempfile.mkdtemp(prefix="se-remote-", dir="/tmp"))
-    return directory
 
 
 class _Exec(asyncssh.SSHClientSession[bytes]):
