@@ -24,6 +24,7 @@ from typing import Any
 from launcher import bootstrap, carried, docker, logs, plan
 from launcher.bootstrap import Starting, Up
 from launcher.errors import Aborted, LauncherError, StageError
+from launcher.machines.container import ContainerRunner
 from launcher.machines.runner import Runner, remove_path
 from launcher.model import Event, HostSpec, Stage, State
 from launcher.plan import Found, HostStatus, Stopped
@@ -314,6 +315,8 @@ class Hosts:
             if (ours or self._logs_to is not None) and not await way.settled(_MEND_AT_END):
                 away = way.trouble or "its connection is silent"
             way.stop()
+            if isinstance(way.runner, ContainerRunner):
+                await way.runner.close()
         if away:
             self._no_log(host, away, said=ours)
             return [self._not_verified(host, away)] if ours else []

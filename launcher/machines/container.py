@@ -182,8 +182,11 @@ class ContainerRunner:
 
     async def close(self) -> None:
         """See Runner.close. The machine's own runner stays."""
+        relays = [task for tunnel in self._tunnels.values() for task in tunnel.relays]
         for path in list(self._tunnels):
             self.drop(path)
+        if relays:
+            await asyncio.wait(relays, timeout=3)
 
 
 class _Begun:
@@ -209,7 +212,7 @@ class _Tunnel:
         self._runner = runner
         self._remote = remote_socket
         self._server: asyncio.AbstractServer | None = None
-        self._relays: set[asyncio.Task[None]] = set()
+        self.relays: set[asyncio.Task[None]] = set()
 
     async def listen(self, path: str) -> None:
         self._server = await asyncio.start_unix_server(self._connected, path, limit=1 << 20)
@@ -217,13 +220,13 @@ class _Tunnel:
     def close(self) -> None:
         if self._server is not None:
             self._server.close()
-        for task in self._relays:
+        for task in self.relays:
             task.cancel()
 
     async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
         assert task is not None
-        self._relays.add(task)
+        self.relays.add(task)
         try:
             await self._relay(reader, writer)
         except (LauncherError, asyncio.TimeoutError, OSError):
@@ -231,7 +234,7 @@ class _Tunnel:
         except asyncio.CancelledError:
             pass  # the tunnel is dropped; asyncio would print it
         finally:
-            self._relays.discard(task)
+            self.relays.discard(task)
             writer.close()
 
     async def _relay(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

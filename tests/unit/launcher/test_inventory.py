@@ -105,7 +105,7 @@ def test_keys_of_later_issues_are_parsed(lab: inventory.Inventory) -> None:
         "stop jazzy",
     )
     keys = [p.path for p in inventory.unsupported(spec)]
-    assert keys == ["hosts.full.docker", "hosts.full.depends"]
+    assert keys == ["hosts.full.depends"]
     assert all(p.file == "lab.yaml" and p.line for p in inventory.unsupported(spec))
     assert inventory.unsupported(lab.resolve("lab-pc")) == []
 
