@@ -117,14 +117,16 @@ class Hosts:
         *,
         keep: bool,
         logs_to: Path | None = None,
+        reach_for_container: Reach | None = None,
     ) -> None:
-        """`keep`: what is started stays up when this is closed. `logs_to`: see Launcher."""
+        """`reach_for_container`: as `reach`, with room for a tunnel into one. `keep`: what is started stays up when this is closed. `logs_to`: see Launcher."""
         self._logs_to = logs_to
         self._renew = renew
         self.client_id = secrets.token_hex(8)
         self._starting = replace(starting, client_id=self.client_id)
         self._base = starting.base
         self._reach = reach
+        self._reach_for_container = reach_for_container or reach
         self._on_event = on_event
         self._keep = keep
         self._hosts: list[asyncio.Task[_Open]] = []
@@ -184,7 +186,8 @@ class Hosts:
         token = bootstrap.new_token()
         self._event(host, Stage.CONNECT, State.STARTING, str(host.machine))
         try:
-            runner = await self._enter(host, await self._reach(host), token)
+            reach = self._reach if host.docker is None else self._reach_for_container
+            runner = await self._enter(host, await reach(host), token)
             up = await self._bring_up(host, runner, token)
             runner = up.runner or runner
             self._event(host, Stage.TUNNEL, State.RUNNING, "started" if up.started else "was up")
@@ -271,8 +274,8 @@ class Hosts:
             return LauncherError(text, f"se-remote up {host.name}")
         found = Found("", False, seen.endpoint, seen.server_state)
         try:
-            runner = await self._reach(host)
             box = docker.read_box(seen.container)
+            runner = await (self._reach if box is None else self._reach_for_container)(host)
             runner = carried.inside(host.name, runner, box) if box is not None else runner
             lease = await self._lease(host, runner, Up(found, ""))
         except StageError as error:

@@ -78,7 +78,8 @@ class Launcher:
         self._ask = ask
         self._base = base
         starting = Starting(identity.who(), what, keep=keep_for if keep else None, base=base)
-        self._hosts = Hosts(starting, self._reach, self._renew, on_event, keep=keep, logs_to=logs_to)
+        self._hosts = Hosts(starting, self._reach, self._renew, on_event, keep=keep, logs_to=logs_to,
+                            reach_for_container=self._reach_for_container)  # fmt: skip
         self._lock = threading.RLock()
         self._thread: LoopThread | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -307,6 +308,10 @@ class Launcher:
     async def _reach(self, host: HostSpec) -> Runner:
         assert self._machines is not None
         return await self._machines.runner(host.name, host.machine, host.ssh)
+
+    async def _reach_for_container(self, host: HostSpec) -> Runner:
+        assert self._machines is not None
+        return await self._machines.with_room(host.name, host.machine, host.ssh)
 
     async def _clean(
         self, hosts: list[HostSpec], dry: bool

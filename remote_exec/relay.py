@@ -92,6 +92,7 @@ def main(words: "list[str]") -> int:
     try:
         way.connect(paths[0])
     except OSError as error:
+        way.close()
         sys.stderr.write("%s: %s\n" % (paths[0], error.strerror or error))  # noqa: UP031
         return NOBODY
     if not checking:
