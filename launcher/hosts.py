@@ -119,7 +119,9 @@ class Hosts:
         logs_to: Path | None = None,
         reach_for_container: Reach | None = None,
     ) -> None:
-        """`reach_for_container`: as `reach`, with room for a tunnel into one. `keep`: what is started stays up when this is closed. `logs_to`: see Launcher."""
+        """`reach_for_container`: as `reach`, with room for a tunnel into one.
+
+        `keep`: what is started stays up when this is closed. `logs_to`: see Launcher."""
         self._logs_to = logs_to
         self._renew = renew
         self.client_id = secrets.token_hex(8)

@@ -126,8 +126,8 @@ class SshRunner:
         return stream
 
     def book(self) -> bool:
-        """Keep room for a server in a container, whose tunnel is a session of this connection for as long as it
-        lives. False: there is none left here, ask for another connection."""
+        """Keep room for a server in a container, whose tunnel is a session of this connection as long as
+        it lives. False: there is none left here, ask for another connection."""
         self._booked += 1
         return self._booked <= _TUNNELS
 
