@@ -75,7 +75,7 @@ enter() {
   field how "$how"
   answer
 }
-fail() { leave_box "$token"; refuse container "$@"; }
+fail() { leave_box "$token"; rmdir "$base" 2>/dev/null; refuse container "$@"; }
 give_up() {
   case $trouble in
     *[Pp]ermission\ denied*)

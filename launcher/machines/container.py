@@ -30,10 +30,11 @@ from launcher.wrapper import path_word
 _NOBODY: Final = 3
 """Exit code of the relay. Equals remote_exec.relay.NOBODY."""
 _CHECK_S: Final = 10.0
+_FIRST_BYTES: Final = 1024
+"""Of an answer, to see whether it is the engine's and not that of what was to be run."""
 _OPEN_S: Final = 15.0
 _ENGINE_SAID: Final = re.compile(
-    rb"^(Error response from daemon|Error: |error: |OCI runtime|Cannot connect to|.*permission denied)",
-    re.MULTILINE,
+    rb"Error response from daemon|[Ee]rror: |OCI runtime|Cannot connect|unable to find user|permission denied"
 )
 _ENDED: Final = ("exited", "dead", "removed", "created", "stopped")
 
@@ -65,11 +66,11 @@ class ContainerRunner:
         urgent: bool = False,
     ) -> Completed:
         """See Runner.run."""
-        heard = False
+        heard = b""
 
         def hear(chunk: bytes) -> None:
             nonlocal heard
-            heard = True
+            heard = (heard + chunk)[:_FIRST_BYTES]
             if on_output is not None:
                 on_output(chunk)
 
@@ -82,8 +83,9 @@ class ContainerRunner:
             nested.encode("utf-8", "surrogateescape"), timeout, hear if on_output is not None else None,
             hold=hold, urgent=urgent,
         )  # fmt: skip
-        if done.exit_code and not heard and not done.stdout and _ENGINE_SAID.search(done.stderr):
-            raise await self._failure(done.stderr)
+        first = heard + done.stdout[:_FIRST_BYTES]
+        if done.exit_code and _ENGINE_SAID.match(first or done.stderr):
+            raise await self._failure(first + done.stderr)
         return done
 
     async def open(self, command: str, timeout: float) -> Stream:

@@ -129,12 +129,14 @@ def test_user_workdir_login_and_environment(world, boxes):
     host = boxes.host(box=box, local=True, setup=setup, env={"PLAIN": "$HOME/x"})
     launcher = world.launcher()
     assert is_answered(launcher.open([host])["lab-pc"])
+    assert private.wait_until(lambda: "setup: " in launcher.read_log(host)[1], 10)
     log = launcher.read_log(host)[1]
     assert "setup: /in/there/rc robot /opt /home/robot $HOME/x" in log
     assert "noise" in log and "terminal process group" not in log and "job control" not in log
     (name, *_) = boxes.dockerd.containers()[0].split()
     pid = launcher.status([host])["lab-pc"].endpoint["pid"]
-    assert boxes.dockerd.exec(name, "readlink", f"/proc/{pid}/cwd") == "/opt\n"
+    done = boxes.dockerd.run("exec", "--user", "robot", name, "readlink", f"/proc/{pid}/cwd")
+    assert done.stdout == "/opt\n"
     assert launcher.close() == []
 
 
