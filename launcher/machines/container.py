@@ -36,6 +36,8 @@ _OPEN_S: Final = 15.0
 _ENGINE_SAID: Final = re.compile(
     rb"Error response from daemon|[Ee]rror: |OCI runtime|Cannot connect|unable to find user|permission denied"
 )
+_CUT: Final = (137, 143)
+"""Exit codes of what ended with its container."""
 _ENDED: Final = ("exited", "dead", "removed", "created", "stopped")
 
 
@@ -86,6 +88,8 @@ class ContainerRunner:
         first = heard + done.stdout[:_FIRST_BYTES]
         if done.exit_code and _ENGINE_SAID.match(first or done.stderr):
             raise await self._failure(first + done.stderr)
+        if done.exit_code in _CUT and (await self.state()).status != "running":
+            raise await self._failure(b"")
         return done
 
     async def open(self, command: str, timeout: float) -> Stream:

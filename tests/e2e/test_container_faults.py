@@ -33,7 +33,9 @@ def running(terminal: Terminal, boxes, docker: dict, body: str = LONG, *, local:
     """A scenario that has got as far as running its process in the container."""
     inventory(terminal, boxes, docker, local=local, lease=LEASE)
     reader = Reader(terminal.start("scenario_execution", terminal.write_scenario(body)))
-    assert private.wait_until(lambda: marked(terminal, "sleep "), 40), reader.text
+    assert private.wait_until(lambda: marked(terminal, "sleep 300") or marked(terminal, "sleep 5"), 40), (
+        reader.text
+    )
     return reader
 
 
@@ -64,7 +66,8 @@ def test_paused_for_good(terminal, boxes, local):
     name = boxes.create("nav")
     reader = running(terminal, boxes, {"container": name}, local=local)
     boxes.dockerd.run("pause", name)
-    assert reader.end(60) != 0
+    reader.wait_for("is paused", 30)
+    assert reader.end(30) != 0, reader.text
     assert "container nav is paused" in reader.text
     assert "not verified" in reader.text, reader.text
     boxes.dockerd.run("unpause", name)
@@ -94,8 +97,16 @@ def test_the_container_ends(terminal, boxes, words, reason, local):
 
 
 def test_out_of_memory(terminal, boxes):
-    body = LONG.replace("sleep 300", f"{sys.executable} -S -c 'b=bytearray(1<<30)' sleep")
-    inventory(terminal, boxes, image("--memory", "300m", "--memory-swap", "300m"), local=True, lease=LEASE)
+    eater = terminal.world.directory / "eat.py"
+    eater.write_text("eaten = bytearray(1 << 30)\n")
+    body = LONG.replace("sleep 300", f"{sys.executable} -S {eater}")
+    inventory(
+        terminal,
+        boxes,
+        image("--memory", "300m", "--memory-swap", "300m", "-v", f"{eater}:{eater}:ro"),
+        local=True,
+        lease=LEASE,
+    )
     reader = Reader(terminal.start("scenario_execution", terminal.write_scenario(body)))
     assert reader.end() != 0
     assert "-9" in reader.text or "137" in reader.text or "SIGKILL" in reader.text, reader.text
