@@ -4,8 +4,8 @@ Unless it is ended by force, the server itself says whether it is in use, and st
 is not: remote_exec/host/asked.py. One that does not answer (stopped, hung, of an older version) is judged by
 the state.json that it wrote last, and the reply says so.
 
-Needs the functions of `wrapper.COMMON`, `tmux.SHELL_FUNCTIONS`, `family.FAMILY` and the reply and place of
-`scripts`.
+Needs the functions of `wrapper.COMMON`, `boxes.BOX`, `tmux.SHELL_FUNCTIONS`, `family.FAMILY` and the
+reply and place of `scripts`.
 """
 
 from __future__ import annotations
@@ -118,6 +118,7 @@ stop() {
   how=none
   [ -e "$base" ] || [ -h "$base" ] || { field verb stopped; field how none; answer; }
   guard_base || { field verb stopped; field how none; answer; }
+  if [ "$boxes" = yes ] && pick_box; then show_box; field verb carried; answer; fi
   if [ -n "$token" ]; then
     [ -p "$run/ready.$token" ] && printf 'abort\n' 1<>"$run/ready.$token"
     if [ -d "$run" ]; then
