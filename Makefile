@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 MINUTES ?= 2
 SYSTEM := tmux=tmux venv=python3-venv
-TEST_SYSTEM := $(SYSTEM) sshd=openssh-server ssh=openssh-client fish=fish zsh=zsh tcsh=tcsh busybox=busybox ip=iproute2 nft=nftables
+TEST_SYSTEM := $(SYSTEM) sshd=openssh-server ssh=openssh-client fish=fish zsh=zsh tcsh=tcsh busybox=busybox ip=iproute2 nft=nftables dockerd=docker.io
 
 .PHONY: help demo test test-all soak check bench clean
 help:

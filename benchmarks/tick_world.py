@@ -74,7 +74,7 @@ class World:
         near = f"ipc://{self.directory}/relay{len(self.processes)}"
         if endpoint.startswith("tcp:"):
             near = f"tcp://127.0.0.1:{_free_port()}"
-        self._start("relay.py", near, endpoint, str(round_trip / 2))
+        self._start("delay.py", near, endpoint, str(round_trip / 2))
         return near
 
     def case(self, name: str, *, limited: bool = False, **arguments: Any) -> dict[str, Any]:

@@ -17,20 +17,22 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from launcher import keeping, plan, scripts
-from launcher.errors import LauncherError, StageError, StartFailed, Unreachable
+from launcher import carried, docker, keeping, plan, scripts
+from launcher.docker import BoxState
+from launcher.errors import LauncherError, NobodyListens, StageError, StartFailed
+from launcher.frames import Note, framed
+from launcher.machines.container import ContainerRunner
 from launcher.machines.runner import Runner
-from launcher.model import Completed, HostSpec, Stage
+from launcher.model import HostSpec, Stage, State
 from launcher.plan import Found, HostStatus, Reply, Stopped
 
 _SLACK = 15.0
 """Seconds that a script may take beyond the time it was given itself: a slow link, a busy machine."""
 _SAFE = 35.0
 """Seconds that a host's `on_stop` may take, with what has to be ended before it."""
+_SLOW_ENGINE = 12.0
+"""Seconds that an engine may take to stop or remove a container."""
 _REPLACE_ROUNDS = 3
-
-Note = Callable[[Stage, str], None]
-"""Hears what a bring-up is at: the stage it enters, and a remark."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +57,8 @@ class Up:
 
     found: Found
     token: str
+    runner: Runner | None = None
+    """Where it runs: the machine's, or one in a container on it. None: as for who asked."""
 
     @property
     def started(self) -> bool:
@@ -69,17 +73,23 @@ def new_token() -> str:
 async def bring_up(
     spec: HostSpec, runner: Runner, starting: Starting, *, token: str, note: Note = lambda stage, text: None
 ) -> Up:
-    """The server of `spec`, running: found or started. Raises StageError or Conflict."""
+    """The server of `spec`, running: found or started. Raises StageError or Conflict.
+
+    `runner`: where the server is to run: the machine, or the container that was entered with this `token`.
+    """
     for _ in range(_REPLACE_ROUNDS):
         note(Stage.SHELL, "")
         found = await _ask_for_server(spec, runner, starting, token, note)
         if plan.fits(spec, found):
-            return Up(found, token)
+            return Up(found, token, runner)
         note(Stage.STOP, "replacing a server that was started with another configuration")
         stopped = await stop(spec.name, runner, mode="unused", base=starting.base, client=starting.client_id)
         if stopped.how == "used":
             state = {"sessions": stopped.sessions, "ephemeral": not stopped.kept}
             raise plan.conflict(spec, dataclasses.replace(found, state=state))
+        if isinstance(runner, ContainerRunner):
+            await carried.leave(spec.name, runner, token=token, base=starting.base)
+            runner = await carried.enter(spec, runner.outer, token=token, base=starting.base, note=note)
     raise plan.conflict(spec, found)
 
 
@@ -87,40 +97,142 @@ async def _ask_for_server(
     spec: HostSpec, runner: Runner, starting: Starting, token: str, note: Note
 ) -> Found:
     nonce = secrets.token_hex(12)
+    boxed = runner if isinstance(runner, ContainerRunner) else None
     script = scripts.bring_up(
-        spec, plan.slug(spec.name), base=starting.base, nonce=nonce, token=token,
+        spec, plan.slug(spec.name), base=boxed.box.base if boxed else starting.base, nonce=nonce, token=token,
         keep=starting.keep, client=starting.client_id, started_by=starting.started_by, what=starting.what,
     )  # fmt: skip
     limit = spec.ready_timeout + scripts.ON_STOP_TAKES_S + _SLACK
+    if boxed is not None:
+        return await _ask_in_container(spec, boxed, script, nonce, limit, starting.base, token, note)
     return plan.read_bring_up(spec, await framed(spec.name, runner, script, nonce, limit, note=note))
+
+
+async def _ask_in_container(
+    spec: HostSpec, inner: ContainerRunner, script: bytes, nonce: str, limit: float, base: str, token: str,
+    note: Note,
+) -> Found:  # fmt: skip
+    """The script inside cannot open a window: it asks for one, and waits for what that starts."""
+    holding: list[asyncio.Task[None]] = []
+
+    async def hold(inside: str) -> None:
+        try:
+            await carried.hold(spec, inner, token=token, base=base, inside=inside)
+        except LauncherError:  # what waits for it gives up
+            with contextlib.suppress(LauncherError):
+                await _stop_at(spec.name, inner, inner.box.base, _Wish("unused", {}, token, "", 2.0, 0.0))
+            raise
+
+    def open_window(inside: str) -> None:
+        holding.append(asyncio.ensure_future(hold(inside)))
+
+    reply, trouble = None, None
+    try:
+        reply = await framed(spec.name, inner, script, nonce, limit, note=note, on_window=open_window)
+    except StageError as error:
+        trouble = error
+    finally:
+        if trouble is None and reply is None and holding:
+            holding[0].cancel()
+    for task in holding:
+        await task
+    kept = await carried.leave(spec.name, inner, token=token, base=base)
+    try:
+        if trouble is not None or reply is None:
+            raise trouble or LauncherError("no answer")
+        found = plan.read_bring_up(spec, reply)
+    except StageError as error:
+        error.began = kept.began
+        raise
+    return dataclasses.replace(found, began=kept.began, written=0 if found.started else kept.written)
+
+
+@dataclass(frozen=True)
+class _Wish:
+    """What a stop is to do; see scripts.stop."""
+
+    mode: str
+    but: Mapping[str, str]
+    token: str
+    client: str
+    grace: float
+    patience: float
 
 
 async def stop(
     name: str, runner: Runner, *, mode: str = "force", but: Mapping[str, str] = MappingProxyType({}),
     token: str = "", grace: float = 10.0, patience: float = 3.0, base: str = "", client: str = "",
 ) -> Stopped:  # fmt: skip
-    """Stop the server of host `name` and verify it. See scripts.stop for mode, `but`, client and times."""
+    """Stop the server of host `name` and verify it. See scripts.stop for mode, `but`, client and times.
 
-    async def once(mode: str, patience: float) -> Stopped:
+    One in a container is ended inside, and what holds it on the machine after it. Raises StageError.
+    """
+    wish = _Wish(mode, but, token, client, grace, patience)
+    if isinstance(runner, ContainerRunner):
+        return await _stop_both(name, runner, BoxState("running"), base, wish)
+    done = await _stop_at(name, runner, base, wish)
+    if not isinstance(done, Reply):
+        return done
+    box = docker.read_box(done.get("container"))
+    if box is None:
+        raise StartFailed(name, Stage.CONTAINER, "its run directory does not say in which container it is")
+    inner, token = carried.inside(name, runner, box), token or box.token
+    return await _stop_both(
+        name, inner, docker.read_state(done), base, dataclasses.replace(wish, token=token)
+    )
+
+
+async def _stop_both(name: str, inner: ContainerRunner, seen: BoxState, base: str, wish: _Wish) -> Stopped:
+    """In the container as on a machine; then the holder, which ends by itself behind it."""
+    cause, step = docker.why(inner.box, seen)
+    if seen.status == "paused":
+        raise StartFailed(name, Stage.CONTAINER, f"{cause}, so what runs in it cannot be ended", step)
+    done = Stopped("dead")
+    if not cause:
+        try:
+            answer = await _stop_at(name, inner, inner.box.base, wish)
+            assert isinstance(answer, Stopped)
+            done = answer
+        except NobodyListens:
+            pass  # the container has ended meanwhile
+    if done.how == "used":
+        return done
+    rest = _Wish("force", {}, wish.token or inner.box.token, "", wish.grace + _SLOW_ENGINE, 0.0)
+    outside = await _stop_at(name, inner.outer, base, rest, boxes=False)
+    assert isinstance(outside, Stopped)
+    how = outside.how if done.how == "none" else done.how
+    return dataclasses.replace(done, how=how, left=(*done.left, *outside.left))
+
+
+async def _stop_at(
+    name: str, runner: Runner, base: str, wish: _Wish, *, boxes: bool = True
+) -> Stopped | Reply:
+    """One place; the reply itself when it says that the server is in a container."""
+
+    async def once(mode: str, patience: float) -> Stopped | Reply:
         nonce = secrets.token_hex(12)
-        script = scripts.stop(plan.slug(name), base=base, nonce=nonce, mode=mode, but=but, token=token,
-                              client=client, grace=grace, patience=patience)  # fmt: skip
-        limit = grace + 2 * patience + _SAFE + _SLACK
-        return plan.read_stop(name, await framed(name, runner, script, nonce, limit, urgent=True), but)
+        script = scripts.stop(plan.slug(name), base=base, nonce=nonce, mode=mode, but=wish.but,
+                              token=wish.token, client=wish.client, grace=wish.grace, patience=patience,
+                              boxes=boxes)  # fmt: skip
+        limit = wish.grace + 2 * patience + _SAFE + _SLACK
+        reply = await framed(name, runner, script, nonce, limit, urgent=True)
+        return reply if reply.verb == "carried" else plan.read_stop(name, reply, wish.but)
 
-    done = await once(mode, patience)
-    if done.how != "used" or not done.silent or mode == "unused":
+    done = await once(wish.mode, wish.patience)
+    if isinstance(done, Reply) or done.how != "used" or not done.silent or wish.mode == "unused":
         return done
     # It does not say itself whose sessions count: what it wrote last has to do.
-    theirs = plan.others(done.sessions, but)
-    if theirs or (mode == "release" and (done.kept or not done.sessions)):
+    theirs = plan.others(done.sessions, wish.but)
+    if theirs or (wish.mode == "release" and (done.kept or not done.sessions)):
         return done
-    return dataclasses.replace(await once("force", 0), silent=True)
+    again = await once("force", 0)
+    return again if isinstance(again, Reply) else dataclasses.replace(again, silent=True)
 
 
 async def leave(name: str, runner: Runner, *, client: str, base: str = "") -> None:
     """This client has found the server of host `name`, and will not say hello to it."""
     nonce = secrets.token_hex(12)
+    base = runner.box.base if isinstance(runner, ContainerRunner) else base
     await framed(
         name, runner, scripts.leave(plan.slug(name), base=base, nonce=nonce, client=client), nonce, 5.0
     )
@@ -146,7 +258,33 @@ async def status(names: Iterable[str], runner: Runner, *, base: str = "") -> tup
     wanted = {plan.slug(name): name for name in names}
     reply = await framed("status", runner, scripts.status(base=base, nonce=nonce), nonce, _SLACK)
     found = plan.read_status(wanted, reply)
+    found = tuple(await asyncio.gather(*(_look_inside(one, runner) for one in found)))
     return tuple(dataclasses.replace(seen, name=wanted.get(seen.name, seen.name)) for seen in found)
+
+
+async def _look_inside(seen: HostStatus, runner: Runner) -> HostStatus:
+    """Of a server in a container, what is seen there; the container itself may be the reason."""
+    box = docker.read_box(seen.container)
+    if box is None:
+        return seen
+    state = docker.read_state(Reply((("box_state", seen.container_state),)))
+    cause, step = docker.why(box, state)
+    if state.status == "paused":
+        return dataclasses.replace(seen, state=State.RUNNING, reason=f"{cause}\ntry: {step}")
+    if seen.exit:  # the holder has told its end
+        return seen
+    if cause:
+        return dataclasses.replace(seen, state=State.DEAD, reason=cause)
+    nonce = secrets.token_hex(12)
+    inner = carried.inside(seen.name, runner, box)
+    try:
+        reply = await framed(seen.name, inner, scripts.status(base=box.base, nonce=nonce), nonce, _SLACK)
+    except StageError as error:
+        return dataclasses.replace(seen, reason=error.cause)
+    there = next(one for one in plan.read_status([seen.name], reply) if one.name == seen.name)
+    if there.state is State.STOPPED:
+        return seen
+    return dataclasses.replace(there, container=seen.container, container_state=seen.container_state)
 
 
 async def follow_log(
@@ -230,38 +368,3 @@ class _Follower:
     def _emit(self, text: str) -> None:
         self._seen = [*self._seen[-self._REMEMBERED :], text]
         self._on_line(text)
-
-
-async def framed(
-    name: str,
-    runner: Runner,
-    script: bytes,
-    nonce: str,
-    timeout: float,
-    *,
-    urgent: bool = False,
-    note: Note | None = None,
-) -> Reply:
-    """One exec of a script, and its reply. `timeout`: seconds. Raises StageError."""
-    stdout = bytearray()
-    told = 0
-
-    def hear(chunk: bytes) -> None:
-        nonlocal told
-        stdout.extend(chunk)
-        if note is None:
-            return
-        entered = plan.stages(bytes(stdout), nonce)
-        for stage in entered[told:]:
-            note(stage, "")
-        told = len(entered)
-
-    try:
-        done = await runner.run(script, timeout, hear, urgent=urgent)
-    except asyncio.TimeoutError as error:
-        cause = f"the machine did not answer within {timeout:g} s"
-        raise Unreachable(name, Stage.CONNECT, cause) from error
-    reply = plan.parse_reply(bytes(stdout), nonce)
-    if reply is None:
-        raise plan.no_frame(name, Completed(done.exit_code, bytes(stdout), done.stderr))
-    return reply

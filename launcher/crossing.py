@@ -33,9 +33,9 @@ from pathlib import Path
 from typing import Final
 
 from launcher import files, identity, plan, scripts
-from launcher.bootstrap import framed
 from launcher.command import quote
 from launcher.errors import LauncherError, NotTrusted, StageError, StartFailed, Unreachable
+from launcher.frames import framed
 from launcher.machines.runner import Runner
 from launcher.model import HostSpec, Stage
 from launcher.wrapper import path_word

@@ -21,9 +21,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from launcher import bootstrap, logs, plan
+from launcher import bootstrap, carried, docker, logs, plan
 from launcher.bootstrap import Starting, Up
-from launcher.errors import Aborted, LauncherError, StageError
+from launcher.errors import Aborted, LauncherError, StageError, StartFailed
+from launcher.machines.container import ContainerRunner
 from launcher.machines.runner import Runner, remove_path
 from launcher.model import Event, HostSpec, Stage, State
 from launcher.plan import Found, HostStatus, Stopped
@@ -80,6 +81,8 @@ class _Open:
     token: str
     part: logs.Part
     """Of its log: what belongs to this launcher."""
+    place: Runner | None = None
+    """Where its server runs, when that is in a container."""
 
 
 class _Watcher:
@@ -114,14 +117,18 @@ class Hosts:
         *,
         keep: bool,
         logs_to: Path | None = None,
+        reach_for_container: Reach | None = None,
     ) -> None:
-        """`keep`: what is started stays up when this is closed. `logs_to`: see Launcher."""
+        """`reach_for_container`: as `reach`, with room for a tunnel into one.
+
+        `keep`: what is started stays up when this is closed. `logs_to`: see Launcher."""
         self._logs_to = logs_to
         self._renew = renew
         self.client_id = secrets.token_hex(8)
         self._starting = replace(starting, client_id=self.client_id)
         self._base = starting.base
         self._reach = reach
+        self._reach_for_container = reach_for_container or reach
         self._on_event = on_event
         self._keep = keep
         self._hosts: list[asyncio.Task[_Open]] = []
@@ -181,11 +188,14 @@ class Hosts:
         token = bootstrap.new_token()
         self._event(host, Stage.CONNECT, State.STARTING, str(host.machine))
         try:
-            runner = await self._reach(host)
+            reach = self._reach if host.docker is None else self._reach_for_container
+            runner = await self._enter(host, await reach(host), token)
             up = await self._bring_up(host, runner, token)
+            runner = up.runner or runner
             self._event(host, Stage.TUNNEL, State.RUNNING, "started" if up.started else "was up")
             part = logs.Part(up.found.began, up.found.written)
-            opened = _Open(await self._lead_there(host, runner, up), token, part)
+            inner = runner if host.docker is not None else None
+            opened = _Open(await self._lead_there(host, runner, up), token, part, inner)
         except StageError as error:
             self._event(host, error.stage, State.DEAD, error.cause, "error")
             raise
@@ -194,10 +204,27 @@ class Hosts:
             on_open(opened.lease)
         return opened
 
-    async def _bring_up(self, host: HostSpec, runner: Runner, token: str) -> Up:
-        def note(stage: Stage, text: str) -> None:
-            self._event(host, stage, State.STARTING, text)
+    async def _enter(self, host: HostSpec, machine: Runner, token: str) -> Runner:
+        """Where the server is to run: the machine, or the container on it."""
+        if host.docker is None:
+            return machine
+        note = self._noting(host)
+        entering = asyncio.ensure_future(
+            carried.enter(host, machine, token=token, base=self._base, note=note)
+        )
+        try:
+            return await asyncio.shield(entering)
+        except asyncio.CancelledError:
+            with contextlib.suppress(LauncherError, asyncio.TimeoutError):
+                inner = await asyncio.wait_for(entering, 4)
+                await carried.leave(host.name, inner, token=token, base=self._base)
+            raise
 
+    def _noting(self, host: HostSpec) -> Callable[[Stage, str], None]:
+        return lambda stage, text: self._event(host, stage, State.STARTING, text)
+
+    async def _bring_up(self, host: HostSpec, runner: Runner, token: str) -> Up:
+        note = self._noting(host)
         work = asyncio.ensure_future(bootstrap.bring_up(host, runner, self._starting, token=token, note=note))
         try:
             return await asyncio.shield(work)
@@ -249,10 +276,13 @@ class Hosts:
             return LauncherError(text, f"se-remote up {host.name}")
         found = Found("", False, seen.endpoint, seen.server_state)
         try:
-            lease = await self._lease(host, await self._reach(host), Up(found, ""))
+            box = docker.read_box(seen.container)
+            runner = await (self._reach if box is None else self._reach_for_container)(host)
+            runner = carried.inside(host.name, runner, box) if box is not None else runner
+            lease = await self._lease(host, runner, Up(found, ""))
         except StageError as error:
             return error
-        self._opened[host.name] = _Open(lease, "", logs.Part())
+        self._opened[host.name] = _Open(lease, "", logs.Part(), runner if box is not None else None)
         return lease
 
     async def _lease(self, host: HostSpec, runner: Runner, up: Up) -> Lease:
@@ -266,8 +296,19 @@ class Hosts:
                      watcher.lost, watcher.reasons)  # fmt: skip
 
     async def where(self, host: HostSpec) -> Runner:
-        """A way to where its server runs and its files lie."""
-        return await self._reach(host)
+        """A way to where its server runs and its files lie. Raises StageError."""
+        if host.docker is None:
+            return await self._reach(host)
+        machine = await self._reach_for_container(host)
+        opened = self._opened.get(host.name)
+        if opened is not None and isinstance(opened.place, ContainerRunner):
+            return opened.place.on(machine)
+        seen = await bootstrap.status([host.name], machine, base=self._base)
+        box = next((docker.read_box(one.container) for one in seen if one.name == host.name), None)
+        if box is None:
+            cause = "no server of ours is in its container"
+            raise StartFailed(host.name, Stage.CONTAINER, cause, f"se-remote up {host.name}")
+        return carried.inside(host.name, machine, box)
 
     def remark(self, host: HostSpec, stage: Stage, text: str, level: str) -> None:
         """An event that changes no state."""
@@ -298,12 +339,14 @@ class Hosts:
             if (ours or self._logs_to is not None) and not await way.settled(_MEND_AT_END):
                 away = way.trouble or "its connection is silent"
             way.stop()
+            if isinstance(way.runner, ContainerRunner):
+                await way.runner.close()
         if away:
             self._no_log(host, away, said=ours)
             return [self._not_verified(host, away)] if ours else []
         texts = await self._release(item, grace) if ours else []
         if not (ours or greeted or self._keep or not item.token):
-            await self._leave(host)
+            await self._leave(host, item.place)
         await self._fetch(host, item.part)
         return texts
 
@@ -316,10 +359,10 @@ class Hosts:
                 text = logs.why(LauncherError(reason), host.name)
                 self._event(host, Stage.STOP, self._states.get(host.name, State.STOPPED), text, "warning")
 
-    async def _leave(self, host: HostSpec) -> None:
+    async def _leave(self, host: HostSpec, place: Runner | None) -> None:
         """We have found its server, and have not come: nobody is to wait for us."""
         with contextlib.suppress(LauncherError, asyncio.TimeoutError):
-            runner = await asyncio.wait_for(self._reach(host), 5)
+            runner = place if place is not None else await asyncio.wait_for(self._reach(host), 5)
             await bootstrap.leave(host.name, runner, client=self.client_id, base=self._base)
 
     async def _fetch(self, host: HostSpec, part: logs.Part) -> None:

@@ -32,6 +32,7 @@ from launcher.errors import Aborted, InventoryError, LauncherError, StageError
 from launcher.hosts import GRACE, GRACE_HURRY, Hosts, Lease
 from launcher.inventory.endpoints import unsupported
 from launcher.loopthread import LoopThread
+from launcher.machines.container import ContainerRunner
 from launcher.machines.pool import FindMachine, Machines
 from launcher.machines.runner import Asker, Limits, Runner
 from launcher.model import Event, HostSpec, Machine, SshOptions, State
@@ -78,7 +79,8 @@ class Launcher:
         self._ask = ask
         self._base = base
         starting = Starting(identity.who(), what, keep=keep_for if keep else None, base=base)
-        self._hosts = Hosts(starting, self._reach, self._renew, on_event, keep=keep, logs_to=logs_to)
+        self._hosts = Hosts(starting, self._reach, self._renew, on_event, keep=keep, logs_to=logs_to,
+                            reach_for_container=self._reach_for_container)  # fmt: skip
         self._crossing = Crossing(
             self._hosts.where,
             self._hosts.remark,
@@ -349,7 +351,11 @@ class Launcher:
         return await self._machines.runner(host.name, host.machine, host.ssh)
 
     async def _over(self, host: HostSpec, work: Callable[[Runner], Awaitable[_T]]) -> _T:
-        return await work(await self._reach(host))
+        return await work(await self._hosts.where(host))
+
+    async def _reach_for_container(self, host: HostSpec) -> Runner:
+        assert self._machines is not None
+        return await self._machines.with_room(host.name, host.machine, host.ssh)
 
     async def _clean(
         self, hosts: list[HostSpec], dry: bool
@@ -366,6 +372,10 @@ class Launcher:
 
     async def _renew(self, host: HostSpec, than: Runner, deep: bool, limits: Limits) -> Runner:
         assert self._machines is not None
+        if isinstance(than, ContainerRunner):
+            if than.reachable:  # the trouble is the container's, not the connection's
+                return than.on(than.outer)
+            return than.on(await self._renew(host, than.outer, deep, limits))
         return await self._machines.another(
             host.name, host.machine, host.ssh, than=than, deep=deep, limits=limits
         )

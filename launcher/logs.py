@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Final
 
 from launcher import plan, scripts
-from launcher.bootstrap import framed
 from launcher.errors import LauncherError, StageError, StartFailed
+from launcher.frames import framed
 from launcher.machines.runner import Runner
 from launcher.model import Stage
 from launcher.remains import Remains, Run, read_clean

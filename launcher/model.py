@@ -100,11 +100,20 @@ class SshOptions:
 
 @dataclass(frozen=True)
 class Container:
-    """Container wrapping (parsed and validated; used from the containers issue on)."""
+    """A container on the machine, in which everything of a host happens. Either `name` or `image`."""
 
     name: str | None = None
+    """One that exists; started when it is stopped, and stopped again afterwards."""
     image: str | None = None
+    """One is made from it for the lease, and removed afterwards."""
     run: tuple[str, ...] = ()
+    """Options of `docker run`, with an image."""
+    user: str | None = None
+    workdir: str | None = None
+    """The server's working directory; None: its home."""
+    login: bool = False
+    """The host's shell reads its interactive rc file."""
+    engine: str = "docker"
 
 
 @dataclass(frozen=True)
@@ -152,7 +161,8 @@ class HostSpec:
     @property
     def config_hash(self) -> str:
         """Of everything that decides how the server runs: two specs of one hash can share a server."""
-        container = None if self.docker is None else [self.docker.name, self.docker.image, *self.docker.run]
+        box = self.docker
+        container = None if box is None else [box.name, box.image, *box.run]
         values: list[object] = [
             container,
             self.shell,
@@ -161,6 +171,8 @@ class HostSpec:
             self.python,
             self.server,
         ]
+        if box is not None:
+            values.append([box.engine, box.user, box.workdir, box.login])
         if self.on_stop:
             values.append(["on_stop", self.on_stop])
         if self.exclusive:  # who must be alone uses no server that lets others in, nor the other way round

@@ -96,6 +96,10 @@ class HostStatus:
     clock: float | None = None
     """Epoch seconds on the machine's own clock, when this was seen."""
 
+    container: str = ""
+    """Of one in a container: the file that says in which."""
+    container_state: str = ""
+    """The engine's word for how that container is."""
     held: frozenset[str] = frozenset()
     """What is exclusive on that machine and somebody has, on whichever account."""
 
@@ -132,10 +136,23 @@ def parse_reply(stdout: bytes, nonce: str) -> Reply | None:
     return Reply(tuple((n, b.removesuffix("\n")) for n, b in zip(names[:last], bodies[:last], strict=True)))
 
 
-def stages(stdout: bytes, nonce: str) -> list[Stage]:
-    """The stages that an answer, as far as it has come, says it has entered."""
-    words = re.findall(rb"(?:^|\n)" + re.escape(nonce.encode()) + rb" at\n([a-z_]+)\n", stdout)
-    return [Stage(word.decode()) for word in words]
+def stages(stdout: bytes, nonce: str) -> list[tuple[Stage, str]]:
+    """The stages that an answer, as far as it has come, says it has entered; a remark repeats its stage."""
+    pattern = rb"(?:^|\n)" + re.escape(nonce.encode()) + rb" (at|note)\n([^\n]+)(?=\n)"
+    found: list[tuple[Stage, str]] = []
+    for kind, text in re.findall(pattern, stdout):
+        words = text.decode("utf-8", "replace")
+        if kind == b"at":
+            found.append((Stage(words), ""))
+        elif found:
+            found.append((found[-1][0], words))
+    return found
+
+
+def window(stdout: bytes, nonce: str) -> str:
+    """The run directory for which an answer, as far as it has come, wants a window; "" for none."""
+    found = re.search(rb"(?:^|\n)" + re.escape(nonce.encode()) + rb" window\n([^\n]+)\n", stdout)
+    return found.group(1).decode("utf-8", "replace") if found else ""
 
 
 def read_json(text: str) -> Mapping[str, Any]:
@@ -313,6 +330,12 @@ def _one_status(name: str, seen: Mapping[str, str] | None, windows: Sequence[tmu
         if any(w.name == name and not w.owner for w in windows):
             return HostStatus(name, State.CONFLICT, "a tmux window of that name is not ours")
         return HostStatus(name, State.STOPPED)
+    status = _seen_status(name, seen)
+    box = seen.get("container", "")
+    return replace(status, container=box, container_state=seen.get("box_state", "")) if box else status
+
+
+def _seen_status(name: str, seen: Mapping[str, str]) -> HostStatus:
     endpoint, state = read_json(seen.get("endpoint", "")), read_json(seen.get("state", ""))
     exit_info = read_json(seen.get("exit", ""))
     if seen.get("seen") == "running":
@@ -328,6 +351,7 @@ def _one_status(name: str, seen: Mapping[str, str] | None, windows: Sequence[tmu
         return HostStatus(name, State.STARTING, seen.get("stage", ""), endpoint, state)
     code = exit_info.get("code")
     reason = f"{exit_info.get('stage')} ended with code {code}" if exit_info else "it vanished without a word"
+    reason = str(exit_info.get("reason") or reason)
     for line in seen.get("remains", "").splitlines():
         reason += f"\nstill running: pid {line}"
     if seen.get("unsafe"):

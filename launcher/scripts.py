@@ -20,6 +20,7 @@ from types import MappingProxyType
 from typing import Final
 
 from launcher import family, keeping, outputs, stopping, tmux, wrapper
+from launcher.boxes import BOX
 from launcher.command import quote
 from launcher.model import HostSpec
 
@@ -29,7 +30,7 @@ before and after it. Equals remote_exec.host.safe_state.RECOVER_SECONDS."""
 ANSWERS_WITHIN_S: Final = 2.0
 """What a server may take to say whether it is in use."""
 
-_REPLY: Final = r"""
+REPLY: Final = r"""
 frame() { printf '\n%s %s\n' "$nonce" "$1"; }
 field() { frame "$1"; printf '%s\n' "$2"; }
 show() {
@@ -44,12 +45,15 @@ refuse() {
 }
 """
 
-_PLACE: Final = r"""
+PLACE: Final = r"""
 place() {
   uid=$(id -u)
-  [ -n "$base" ] || base=/tmp/se-remote-$uid
+  logs=$HOME/.local/state/se-remote/$name; carried=no
+  case $base in
+    '') base=/tmp/se-remote-$uid ;;
+    @*) base=/tmp/se-remote-$uid-${base#@}; carried=yes; logs= ;;
+  esac
   run=$base/$name
-  logs=$HOME/.local/state/se-remote/$name
   read -r boot </proc/sys/kernel/random/boot_id
   cd "$HOME" 2>/dev/null || cd /
 }
@@ -113,6 +117,13 @@ ours() {
 }
 """
 
+WRITTEN: Final = r"""
+written() {
+  gone=0; read -r gone 2>/dev/null <"$run/rotated"
+  printf '%s' "$((gone + $(wc -c 2>/dev/null <"$run/server.log")))"
+}
+"""
+
 _BRING_UP: Final = r"""
 enter() {
   if [ ! -e "$base" ] && [ ! -h "$base" ]; then trouble=$(mkdir -m 700 "$base" 2>&1); fi
@@ -139,20 +150,32 @@ clean() {
 }
 spawn() {
   field at tmux
-  command -v tmux >/dev/null || no_tmux
+  [ "$carried" = yes ] || command -v tmux >/dev/null || no_tmux
   identify >"$run/wrapper.$token" && deliver || {
     for file in wrapper run env setup server onstop; do rm -f "$run/$file.$token"; done
     [ -p "$fifo" ] || return  # it was taken away with its directory, and has heard `gone`
     refuse shell "cannot write to $run" "df -h $base"
   }
   true >>"$run/server.log"
-  open_window sh "$run/run.$token" wrap "$logs" || {
+  if [ "$carried" = yes ]; then field window "$run"; begun=yes; return; fi
+  open_window sh "$run/run.$token" wrap "$logs" || taken_over || {
     # a window that comes later finds nothing to run
     for file in wrapper run env setup server onstop; do rm -f "$run/$file.$token"; done
     [ -s "$run/server.log" ] || rm -f "$run/server.log"
+    [ -p "$fifo" ] || return  # as above, and its parent may be gone, too
     refuse tmux "cannot open a window: $trouble" "tmux -S $base/tmux new-session"
   }
   begun=yes
+}
+taken_over() {
+  # a window that was there a moment ago: tmux was on its way out, or what runs in it has ended already
+  [ -n "$window" ] || return 1
+  tries=0
+  while [ "$tries" -lt 20 ] && read -r wpid rest 2>/dev/null <"$run/wrapper.$token"; do
+    [ "$wpid" = "$$" ] || return 0
+    nap; tries=$((tries + 1))
+  done
+  [ "$tries" -lt 20 ]
 }
 no_tmux() {
   hint='install tmux'
@@ -220,10 +243,6 @@ report() {
   rm -f "$fifo"
   answer
 }
-written() {
-  gone=0; read -r gone 2>/dev/null <"$run/rotated"
-  printf '%s' "$((gone + $(wc -c 2>/dev/null <"$run/server.log")))"
-}
 bring_up() {
   begun=no; attempt=0; trouble=; outcome=again
   while [ "$outcome" = again ]; do
@@ -277,6 +296,7 @@ status() {
     case $state in running) frozen && field frozen "$frozen" ;; none) roots=; remains ;; esac
     show endpoint "$run/endpoint.json"; show state "$run/state.json"
     show exit "$run/exit.json"; show stage "$run/stage"
+    show_box
   done
   if [ -S "$base/tmux" ]; then
     frame windows
@@ -303,14 +323,14 @@ def bring_up(
     what: str,
 ) -> bytes:
     """Start the server of `spec`, or find it running. `base` "" is /tmp/se-remote-UID of the machine."""
-    script = wrapper.wrapper_script(spec, slug, token)
+    wrapped = wrapper.wrapper_script(spec, slug, token)
     server = wrapper.server_file(spec, token, keep=keep, started_by=started_by, what=what)
     values = {
         "nonce": nonce, "token": token, "client": client, "base": base, "name": slug,
         "session": tmux.session_name(spec.session), "timeout": str(max(1, math.ceil(spec.ready_timeout))),
         "on_stop_takes": str(ON_STOP_TAKES_S),
     }  # fmt: skip
-    files = [f"  printf '%s' {quote([script])} >\"$run/run.$token\" &&"]
+    files = [f"  printf '%s' {quote([wrapped])} >\"$run/run.$token\" &&"]
     files += [f"  printf '%s' {quote([server])} >\"$run/server.$token\" &&"]
     if spec.setup.strip():
         files += [f"  printf '%s\\n' {quote([spec.setup])} >\"$run/setup.$token\" &&"]
@@ -326,8 +346,18 @@ def bring_up(
         "  grep -v -e '^[a-z]* -*[a-z]* *SHELLOPTS=' -e '^[a-z]* -*[a-z]* *BASHOPTS=') ;; esac",
         "umask=$(umask); umask 077; unset SE_REMOTE_RUN TMUX TMUX_PANE",
     ]
-    parts = [wrapper.COMMON, tmux.SHELL_FUNCTIONS, _REPLY, _PLACE, deliver, _BRING_UP, "place", "bring_up"]
-    return _script(values, parts, before=snapshot)
+    parts = [
+        wrapper.COMMON,
+        tmux.SHELL_FUNCTIONS,
+        REPLY,
+        PLACE,
+        deliver,
+        WRITTEN,
+        _BRING_UP,
+        "place",
+        "bring_up",
+    ]
+    return script(values, parts, before=snapshot)
 
 
 def stop(
@@ -341,6 +371,7 @@ def stop(
     client: str = "",
     grace: float = 10.0,
     patience: float = 3.0,
+    boxes: bool = True,
 ) -> bytes:
     """End the server called `slug`.
 
@@ -348,7 +379,8 @@ def stop(
     `unused`, after up to `patience` seconds in which sessions may end), `mine` (as `unused`, kept or not).
     but: sessions of which clients, by what they say of themselves in `hello`, are no obstacle. With a token:
     only if that bring-up started it, and the bring-up itself is told to give up. `client`: whose own mark
-    (`coming.*`) does not count. `grace`: seconds between TERM and KILL.
+    (`coming.*`) does not count. `grace`: seconds between TERM and KILL. `boxes`: of one in a container only
+    that is said.
     """
     wait = patience if mode == "release" else 0.0
     why = "the server was told to stop"
@@ -357,37 +389,47 @@ def stop(
         "nonce": nonce, "token": token, "base": base, "name": slug, "mode": mode, "session": "",
         "client": client, "request": json.dumps(question),
         "grace": str(int(grace * 20)), "patience": str(int(patience * 20)),
-        "bound": str(int((wait + ANSWERS_WITHIN_S) * 20)),
+        "bound": str(int((wait + ANSWERS_WITHIN_S) * 20)), "boxes": "yes" if boxes else "no",
     }  # fmt: skip
-    return _script(
+    return script(
         values,
-        [wrapper.COMMON, tmux.SHELL_FUNCTIONS, family.FAMILY, _REPLY, _PLACE, stopping.STOP, "place", "stop"],
+        [
+            wrapper.COMMON,
+            tmux.SHELL_FUNCTIONS,
+            family.FAMILY,
+            REPLY,
+            PLACE,
+            BOX,
+            stopping.STOP,
+            "place",
+            "stop",
+        ],
     )
 
 
 def leave(slug: str, *, base: str, nonce: str, client: str) -> bytes:
     """Take back the mark of a client that has found a server and does not come."""
     values = {"nonce": nonce, "base": base, "name": slug, "client": client}
-    return _script(values, [_REPLY, _PLACE, 'place; rm -f "$run/coming.$client"; field verb left; answer'])
+    return script(values, [REPLY, PLACE, 'place; rm -f "$run/coming.$client"; field verb left; answer'])
 
 
 def status(*, base: str, nonce: str) -> bytes:
     """What there is on the machine: one exec for all hosts on it."""
     values = {"nonce": nonce, "base": base, "name": "-", "session": "", "format": tmux.LIST_FORMAT}
-    parts = [wrapper.COMMON, tmux.SHELL_FUNCTIONS, family.FAMILY, _REPLY, _PLACE, _STATUS]
-    return _script(values, [*parts, "place", "status"])
+    parts = [wrapper.COMMON, tmux.SHELL_FUNCTIONS, family.FAMILY, REPLY, PLACE, BOX, _STATUS]
+    return script(values, [*parts, "place", "status"])
 
 
 def logs(slug: str, *, base: str, nonce: str, lines: int, run: int = 0) -> bytes:
     """The last `lines` of the log of the server, of its last run when there is none; of the `run`-th last."""
     values = {"nonce": nonce, "base": base, "name": slug, "lines": str(lines), "number": str(run)}
-    return _script(values, [wrapper.COMMON, _REPLY, _PLACE, keeping.LOGS, "place", "logs"])
+    return script(values, [wrapper.COMMON, REPLY, PLACE, keeping.LOGS, "place", "logs"])
 
 
 def runs(slug: str, *, base: str, nonce: str) -> bytes:
     """The logs that are kept, the newest first: size, time of the last line, name as `archive` makes it."""
     values = {"nonce": nonce, "base": base, "name": slug}
-    return _script(values, [wrapper.COMMON, _REPLY, _PLACE, keeping.LOGS, "place", "runs"])
+    return script(values, [wrapper.COMMON, REPLY, PLACE, keeping.LOGS, "place", "runs"])
 
 
 def fetch(slug: str, *, base: str, nonce: str, began: str, since: int, limit: int) -> bytes:
@@ -395,8 +437,8 @@ def fetch(slug: str, *, base: str, nonce: str, began: str, since: int, limit: in
     values = {
         "nonce": nonce, "base": base, "name": slug, "began": began, "since": str(since), "limit": str(limit),
     }  # fmt: skip
-    parts = [wrapper.COMMON, _REPLY, _PLACE, keeping.LOGS, keeping.FETCH, "place", "fetch"]
-    return _script(values, parts)
+    parts = [wrapper.COMMON, REPLY, PLACE, keeping.LOGS, keeping.FETCH, "place", "fetch"]
+    return script(values, parts)
 
 
 def clean(slugs: Iterable[str], *, base: str, nonce: str, dry: bool) -> bytes:
@@ -405,32 +447,32 @@ def clean(slugs: Iterable[str], *, base: str, nonce: str, dry: bool) -> bytes:
         "nonce": nonce, "base": base, "name": "-", "session": "", "names": " ".join(slugs),
         "dry": "yes" if dry else "no",
     }  # fmt: skip
-    parts = [wrapper.COMMON, tmux.SHELL_FUNCTIONS, family.FAMILY, _REPLY, _PLACE]
+    parts = [wrapper.COMMON, tmux.SHELL_FUNCTIONS, family.FAMILY, REPLY, PLACE]
     parts += [stopping.STOP, keeping.CLEAN]
-    return _script(values, [*parts, "place", "clean"])
+    return script(values, [*parts, "place", "clean"])
 
 
 def places(slug: str, *, base: str, nonce: str, keys: Iterable[str], session: str) -> bytes:
     """Make room for folders that are sent, by their keys, and for what a session writes ("": for nothing)."""
     values = {"nonce": nonce, "base": base, "name": slug, "keys": " ".join(keys), "session": session}
-    return _script(values, [_REPLY, _PLACE, outputs.PLACES, "place", "places"])
+    return script(values, [REPLY, PLACE, outputs.PLACES, "place", "places"])
 
 
 def tidy(*, base: str, nonce: str, output: str, deep: bool) -> bytes:
     """Remove a session's folder if nothing is in it; `deep`: folders in it, in which nothing is, as well."""
     values = {"nonce": nonce, "base": base, "name": "-", "output": output, "deep": "yes" if deep else "no"}
-    return _script(values, [_REPLY, outputs.TIDY, "tidy"])
+    return script(values, [REPLY, outputs.TIDY, "tidy"])
 
 
 def follow(slug: str, *, base: str, lines: int) -> bytes:
     """The log as it grows, unframed, until stdin ends."""
     values = {"nonce": "", "base": base, "name": slug, "lines": str(lines)}
-    return _script(
-        values, [wrapper.COMMON, _REPLY, _PLACE, keeping.LOGS, keeping.FOLLOW, "place", "follow"], stdin=""
+    return script(
+        values, [wrapper.COMMON, REPLY, PLACE, keeping.LOGS, keeping.FOLLOW, "place", "follow"], stdin=""
     )
 
 
-def _script(
+def script(
     values: Mapping[str, str], parts: list[str], before: list[str] | None = None, stdin: str = " </dev/null"
 ) -> bytes:
     assignments = [f"{key}={quote([value])}" for key, value in values.items()]

@@ -4,8 +4,8 @@ Unless it is ended by force, the server itself says whether it is in use, and st
 is not: remote_exec/host/asked.py. One that does not answer (stopped, hung, of an older version) is judged by
 the state.json that it wrote last, and the reply says so.
 
-Needs the functions of `wrapper.COMMON`, `tmux.SHELL_FUNCTIONS`, `family.FAMILY` and the reply and place of
-`scripts`.
+Needs the functions of `wrapper.COMMON`, `boxes.BOX`, `tmux.SHELL_FUNCTIONS`, `family.FAMILY` and the
+reply and place of `scripts`.
 """
 
 from __future__ import annotations
@@ -25,10 +25,11 @@ same() {
   for pid in $first; do case " $roots " in *" $pid "*) return 0 ;; esac; done
   return 1
 }
+others_came() { [ -n "$roots" ] && ! same; }
 newcomer() {
   for file in "$run"/ready.*; do [ -p "$file" ] && return 0; done
   gather_roots
-  [ -n "$roots" ] && ! same
+  others_came
 }
 living() {
   for birth in $born; do alive "${birth%:*}" "${birth#*:}" "$boot" && return 0; done
@@ -117,6 +118,7 @@ stop() {
   how=none
   [ -e "$base" ] || [ -h "$base" ] || { field verb stopped; field how none; answer; }
   guard_base || { field verb stopped; field how none; answer; }
+  if [ "$boxes" = yes ] && pick_box; then show_box; field verb carried; answer; fi
   if [ -n "$token" ]; then
     [ -p "$run/ready.$token" ] && printf 'abort\n' 1<>"$run/ready.$token"
     if [ -d "$run" ]; then
@@ -132,12 +134,12 @@ stop() {
   [ -d "$run" ] && how=dead
   [ -z "$first" ] || { how=graceful; sessions; }
   gather_roots
-  if [ -n "$roots" ] && [ -d "$run" ] && { [ -z "$verdict" ] || same; }; then
+  if [ -n "$roots" ] && [ -d "$run" ] && same; then
     terminate; wait_gone "$grace"; wait_safe
   fi
   [ "$how" = none ] || [ -d "$run" ] || how=graceful
   gather_roots; found=; windows=; after=no
-  if [ -n "$roots" ] && ! same; then after=yes; else clear_away; fi
+  if others_came; then after=yes; else clear_away; fi
   field verb stopped; field how "$how"
   frame onstop
   sed -n 's/^.*\(on_stop: .*\)$/\1/p' 2>/dev/null <&4
@@ -149,6 +151,8 @@ clear_away() {
   kill_all
   unsafe && make_safe "the server was killed"
   wake; windows=$(own_windows)
+  gather_roots
+  others_came && { after=yes; return; }
   [ -d "$run" ] && { ending; archive "$ended"; discard; }
   close_windows "$windows"
   sweep

@@ -115,6 +115,11 @@ class Way:
             await asyncio.wait_for(self._settled.wait(), seconds)
         return not self.broken
 
+    @property
+    def runner(self) -> Runner:
+        """What it leads through now."""
+        return self._runner
+
     def _watch(self, watcher: Watcher) -> None:
         self._owner = watcher
         if self._over:

@@ -58,6 +58,8 @@ ending() {
 } 2>/dev/null
 archive() {
   [ -s "$run/server.log" ] || [ -s "$run/server.log.1" ] || return 0
+  # in a container: the machine keeps it
+  [ -n "$logs" ] || { rm -f "$run/server.log" "$run/server.log.1" "$run/began" "$run/rotated"; return 0; }
   mkdir -p "$logs" || return 0
   began=; begin; read -r began <"$run/began"
   case $1 in stopped|killed) touch "$run/server.log" ;; esac
@@ -115,11 +117,35 @@ others() {
   done
   return 1
 }
+cut_off() {
+  while IFS= read -r line; do :; done <&7
+  pid=; start=; life=
+  if read -r pid start life <"$run/pid" && alive "$pid" "$start" "$life"; then
+    kill -TERM "$pid"; kill -CONT "$pid"
+  else roots=; family; [ -z "$found" ] || kill -TERM $found; fi
+  left=800
+  while [ "$left" -gt 0 ]; do left=$((left - 1)); nap; done
+  roots=; family; [ -z "$found" ] || kill -KILL $found
+}
+caught_up() {
+  left=40
+  while [ "$left" -gt 0 ]; do
+    left=$((left - 1)); place=0
+    for file in /proc/"$tail"/fd/*; do [ "$(readlink "$file")" = "$run/server.log" ] && break; done
+    read -r line place <"/proc/$tail/fdinfo/${file##*/}"
+    [ "$place" -ge "$(wc -c <"$run/server.log")" ] && break
+    nap
+  done 2>/dev/null
+  nap
+}
 se_remote_finish() {
   wait "$beginning"
+  [ -z "$carried" ] || { caught_up; kill -KILL "$cutting"; wait "$cutting"; } 2>/dev/null
   # Not TERM: a shell forgets its traps only some time after it has forked, and until then takes what comes
   # for itself. The `wait`: bash would say in the window that it was killed.
   kill -KILL "$tail" 2>/dev/null; wait "$tail" 2>/dev/null
+  # What stands there by now is another's when our directory was taken away.
+  [ -e "$run/run.$token" ] || { T kill-pane -t "$TMUX_PANE" 2>/dev/null; sweep; return; }
   if [ "$code" = 75 ] && [ "$stage" = server ]; then
     rm -f "$run/wrapper.$token" "$run/run.$token" "$run/env.$token" "$run/setup.$token" "$run/server.$token" \
       "$run/onstop.$token" "$run/served.$token"
@@ -144,7 +170,7 @@ se_remote_finish() {
 }
 se_remote_wrap() {
   trap : HUP INT TERM
-  run=${0%/*}; base=${run%/*}; logs=$1  # not by HOME: the one here is that of an old tmux server
+  run=${0%/*}; base=${run%/*}; logs=$1; carried=$2  # not by HOME: the one here is that of an old tmux server
   read -r boot </proc/sys/kernel/random/boot_id
   identify >"$run/wrapper.$token"
   true >"$run/served.$token"  # made here: later the umask is the user's
@@ -152,6 +178,12 @@ se_remote_wrap() {
   beginning=$!
   tail -n +1 -f "$run/server.log" 2>/dev/null &
   tail=$!
+  if [ -n "$carried" ]; then
+    exec 7<&0
+    cut_off >/dev/null 2>&1 &
+    cutting=$!
+    exec 7<&-
+  fi
   env -i sh "$0" start </dev/null >>"$run/server.log" 2>&1
   code=$?
   trap '' HUP INT TERM
@@ -159,9 +191,16 @@ se_remote_wrap() {
   # the file is everybody's: another bring-up may have written it last
   if [ -s "$run/served.$token" ]; then stage=server; elif [ "$stage" = server ]; then stage=start; fi
   se_remote_finish
+  [ -n "$carried" ] || return 0
+  if [ "$stage" = server ]; then exit "$code"; fi
+  case $code in 0|75) exit 1 ;; *) exit "$code" ;; esac
 }
 """
-"""`others`: another instance is up or on its way in this run directory; what carries its mark is not ours."""
+"""In a container, `carried`: stdin is the life line. When it ends, nobody holds the container any more: the
+server is ended in order (`cut_off`), after 40 s by force. What the server said last is to reach the
+window and the log there (`caught_up`), and the exit code says how it ended.
+
+`others`: another instance is up or on its way in this run directory; what carries its mark is not ours."""
 
 
 def default_server(spec: HostSpec, token: str, *, keep: float | None, started_by: str, what: str) -> str:
@@ -229,7 +268,7 @@ def wrapper_script(spec: HostSpec, slug: str, token: str) -> str:
             _start(spec),
             "  ;; serve)",
             _serve(spec),
-            '  ;; *) se_remote_wrap "$2"',
+            '  ;; *) se_remote_wrap "$2" "${3-}"',
             "  esac",
             "}",
             'se_remote "$@"',
@@ -247,6 +286,11 @@ def _start(spec: HostSpec) -> str:
         f'tell {"setup" if spec.setup.strip() else "start"} "$SE_REMOTE_RUN"',
         'cd "$HOME" 2>/dev/null || cd /',
     ]
+    box = spec.docker
+    if box is not None and box.workdir is not None:
+        lines += [f"cd {path_word(box.workdir)} || exit 1", 'export SE_REMOTE_WORKDIR="$PWD"']
+    if box is not None and box.login:
+        return "\n".join([*lines, *_login(spec)])
     if spec.shell is not None:
         if re.fullmatch(r"(?:.*/)?(fish|csh|tcsh|pwsh|nu)", spec.shell):
             problem = Problem(f"{spec.shell} cannot run setup lines: use bash, sh, zsh or ksh")
@@ -261,6 +305,17 @@ def _start(spec: HostSpec) -> str:
     return "\n".join(lines)
 
 
+def _login(spec: HostSpec) -> list[str]:
+    """An interactive shell, since rc files return early in others; without its words about having no tty."""
+    wanted = [path_word(spec.shell)] if spec.shell is not None else ["bash", "sh"]
+    lines = []
+    for shell in wanted:
+        lines += [
+            f'command -v {shell} >/dev/null && exec {shell} -i "$0" serve 9>&2 2>"$SE_REMOTE_RUN/rc.$token"'
+        ]
+    return [*lines, f'echo "se-remote: no shell {wanted[0]} here"; exit 127']
+
+
 def _plain(spec: HostSpec) -> bool:
     return not spec.setup.strip() and spec.server.strip() == "{server}"
 
@@ -268,6 +323,14 @@ def _plain(spec: HostSpec) -> bool:
 def _serve(spec: HostSpec) -> str:
     """Setup in this very shell, each step writing first what it is about to do; then become the server."""
     lines = ["set --"]  # what `setup` sources must not see our arguments
+    if spec.docker is not None and spec.docker.login:
+        noise = "-e 'cannot set terminal process group' -e 'no job control in this shell'"
+        lines += [
+            f'exec 2>&9 9>&-; grep -v {noise} "$SE_REMOTE_RUN/rc.$token" >&2',
+            'rm -f "$SE_REMOTE_RUN/rc.$token"',
+            # as in a script: no history in what setup says, and processes that stay together
+            '[ -z "${BASH_VERSION-}" ] || set +H +m',
+        ]
     if spec.setup.strip():
         lines += [
             "printf 'setup\\n' >\"$SE_REMOTE_RUN/stage\"",

@@ -108,8 +108,13 @@ def settings_from(arguments: Sequence[str]) -> tuple[Settings, str]:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command. Returns its exit code."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    if words[:1] == ["relay"]:
+        from remote_exec import relay
+
+        return relay.main(words[1:])
     try:
-        settings, warning = settings_from(sys.argv[1:] if arguments is None else arguments)
+        settings, warning = settings_from(words)
     except UsageError as error:
         return _fail(str(error), EXIT_USAGE)
     if warning:

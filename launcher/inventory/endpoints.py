@@ -31,7 +31,7 @@ _MAX_SOCKET_PATH = 107
 _HOSTNAME = re.compile(r"(?![-.])[A-Za-z0-9._-]{1,253}\Z")
 _FORMS = "expected a host of the inventory, tcp://host:port, host:port, ipc:///path, /path or ./path"
 _NO_SETTINGS = Settings()
-_NOT_YET = ("docker", "depends")
+_NOT_YET = ("depends",)
 
 
 def resolve_endpoint(

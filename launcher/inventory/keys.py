@@ -62,11 +62,20 @@ SSH_KEYS = _table(
 
 _CONTAINER = word_kind("the name of a container", r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 _IMAGE = word_kind("the name of an image", r"[A-Za-z0-9][A-Za-z0-9_./:@-]*")
+_USER = word_kind(
+    "a user, or user:group, by name or number", r"[A-Za-z0-9_][A-Za-z0-9_.-]*(:[A-Za-z0-9_.-]+)?"
+)
+_WORKDIR = text_kind("a path", one_line=True, empty=False, replaced=False)
+_ENGINE = choice_kind("docker", "podman")
 _ARGUMENTS = list_kind("a list of options", text_kind("an option", replaced=False))
 DOCKER_KEYS = _table(
     Key("container", _CONTAINER, "A container that exists."),
     Key("image", _IMAGE, "A container is made from this image for the lease and removed afterwards."),
     Key("run", _ARGUMENTS, "Options of docker run. With image only.", "[]"),
+    Key("user", _USER, "Who runs the server inside, as docker exec --user.", "the container's user"),
+    Key("workdir", _WORKDIR, "The server's working directory inside.", "the user's home"),
+    Key("login", BOOL, "The host's shell reads its interactive rc file, as bash -i does.", "false"),
+    Key("engine", _ENGINE, "What runs the container.", "docker"),
 )
 
 
@@ -85,7 +94,10 @@ def _read_docker(node: Node, place: Place, report: Report) -> Container | None:
         return None
     value = {name: field.value for name, field in fields.items()}
     run = tuple(option.value for option in value.get("run", ()))
-    return Container(name=value.get("container"), image=value.get("image"), run=run)
+    return Container(
+        value.get("container"), value.get("image"), run, value.get("user"), value.get("workdir"),
+        bool(value.get("login", False)), value.get("engine") or "docker",
+    )  # fmt: skip
 
 
 def _read_exclusive(node: Node, place: Place, report: Report) -> bool | str | None:
@@ -141,7 +153,12 @@ _SHELL_DOC = "Shell that runs setup."
 _HOST_COMMON = (
     Key("machine", MACHINE, f"Where it runs: {'; '.join(['local', 'host', 'user@host', 'user@host:port'])}."),
     Key("ssh", SSH, "On top of ~/.ssh/config."),
-    Key("docker", DOCKER, "Container on the machine: its name, {container}, or {image, run}.", nullable=True),
+    Key(
+        "docker",
+        DOCKER,
+        "Container on the machine: its name, {container, …}, or {image, run, …}.",
+        nullable=True,
+    ),
     Key("shell", PROGRAM, _SHELL_DOC, "bash, or sh where there is none"),
     Key("setup", SCRIPT, "Shell lines before the server, such as source /opt/ros/jazzy/setup.bash."),
     Key("env", ENV, "Environment variables."),

@@ -72,6 +72,15 @@ class Machines:
             return LocalRunner(self._environ)
         return await self._ssh(name, machine, options)
 
+    async def with_room(self, name: str, machine: Machine, options: SshOptions) -> Runner:
+        """As `runner`, with room for the tunnel of a server in a container there."""
+        if machine.is_local:
+            return LocalRunner(self._environ)
+        runner = await self._ssh(name, machine, options)
+        while not runner.book():
+            runner = await self._ssh(name, machine, options, _Instead(runner, False, Limits()))
+        return runner
+
     async def another(
         self, name: str, machine: Machine, options: SshOptions, *, than: Runner, deep: bool, limits: Limits
     ) -> Runner:

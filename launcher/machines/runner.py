@@ -7,12 +7,15 @@ over both.
 from __future__ import annotations
 
 import contextlib
+import tempfile
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 from launcher.model import Completed
+
+_MAX_SOCKET_PATH = 100
 
 
 @dataclass(frozen=True)
@@ -142,6 +145,15 @@ async def until_it_goes(read: Callable[[], Awaitable[bytes]], nonce: str) -> byt
             return None
         heard += chunk
     return heard.partition(line)[2]
+
+
+def short_directory() -> Path:
+    """A new one, 0700, for a tunnel's socket, whose path is bounded. Raises OSError."""
+    directory = Path(tempfile.mkdtemp(prefix="se-remote-"))
+    if len(str(directory)) > _MAX_SOCKET_PATH - 6:
+        directory.rmdir()
+        directory = Path(tempfile.mkdtemp(prefix="se-remote-", dir="/tmp"))
+    return directory
 
 
 def remove_path(path: str) -> None:

@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import secrets
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -27,6 +26,7 @@ from launcher.machines.runner import (
     Stream,
     Tail,
     remove_path,
+    short_directory,
     talking_script,
     until_it_goes,
 )
@@ -36,8 +36,9 @@ from launcher.model import Completed, Stage
 
 __all__ = ["SshRunner", "Target", "connect"]
 
-_MAX_SOCKET_PATH = 100
 _USUAL_LOGIN = 1.0
+_TUNNELS = 3
+"""Servers in containers for a connection: each may take two of its sessions, and one is for all else."""
 _PROHIBITED, _CONNECT_FAILED = asyncssh.OPEN_ADMINISTRATIVELY_PROHIBITED, asyncssh.OPEN_CONNECT_FAILED
 
 
@@ -57,6 +58,7 @@ class SshRunner:
         """What it jumps through."""
         # sshd's MaxSessions is 10: the eleventh exec would fail. Forwards do not count.
         self._slots, self._urgent = asyncio.Semaphore(7), asyncio.Semaphore(3)
+        self._booked = 0
         self._dead = False
         self._reason: str | None = None
         """Why it cannot be used any more."""
@@ -114,20 +116,26 @@ class SshRunner:
     async def open(self, command: str, timeout: float) -> Stream:
         """See Runner.open."""
         nonce = secrets.token_hex(12)
-        stream = _Talk(self._attempt)
+        await asyncio.wait_for(self._slots.acquire(), timeout)
+        stream = _Talk(self._attempt, self._slots.release)
         try:
-            async with self._slots:
-                await asyncio.wait_for(stream.begin(self, talking_script(command, nonce), nonce), timeout)
+            await asyncio.wait_for(stream.begin(self, talking_script(command, nonce), nonce), timeout)
         except BaseException:
             await stream.close()
             raise
         return stream
 
+    def book(self) -> bool:
+        """Keep room for a server in a container, whose tunnel is a session of this connection as long as
+        it lives. False: there is none left here, ask for another connection."""
+        self._booked += 1
+        return self._booked <= _TUNNELS
+
     async def forward(self, remote_socket: str) -> str:
         """See Runner.forward. The path lies in a 0700 directory of its own."""
         path = ""
         try:
-            path = str(_short_directory() / "sock")
+            path = str(short_directory() / "sock")
             self._forwards[path] = await self._connection.forward_local_path(path, remote_socket)
         except BaseException as error:
             if path:
@@ -214,15 +222,6 @@ class SshRunner:
         self._forwards.clear()
 
 
-def _short_directory() -> Path:
-    """For a tunnel's socket, whose path is bounded. Raises OSError."""
-    directory = Path(tempfile.mkdtemp(prefix="se-remote-"))
-    if len(str(directory)) > _MAX_SOCKET_PATH - 6:
-        directory.rmdir()
-        directory = Path(tempfile.mkdtemp(prefix="se-remote-", dir="/tmp"))
-    return directory
-
-
 class _Exec(asyncssh.SSHClientSession[bytes]):
     """Collects what an exec prints; chunks, not lines."""
 
@@ -253,7 +252,7 @@ class _Talk:
 
     _WINDOW, _PACKET = 8 << 20, 256 << 10
 
-    def __init__(self, attempt: Attempt) -> None:
+    def __init__(self, attempt: Attempt, done: Callable[[], None]) -> None:
         self._attempt = attempt
         self._process: asyncssh.SSHClientProcess[bytes] | None = None
         self._listening: asyncio.Task[None] | None = None
@@ -261,6 +260,7 @@ class _Talk:
         self._over = False
         self._stderr = Tail()
         self._use = contextlib.ExitStack()
+        self._use.callback(done)
 
     async def begin(self, runner: SshRunner, script: bytes, nonce: str) -> None:
         self._use.enter_context(runner.in_use())

@@ -200,7 +200,8 @@ class Worker:
         folder = fields["scenario_file_directory"]
         if fields.get("chdir", True):
             with contextlib.suppress(OSError):
-                os.chdir(folder if folder and Path(folder).is_dir() else Path.home())
+                home = os.environ.get("SE_REMOTE_WORKDIR") or Path.home()
+                os.chdir(folder if folder and Path(folder).is_dir() else home)
         table.logger = WireLogger(LOGGER_NAME, bool(fields["debug"]), self._outbox.log)
         table.tick_period = float(fields["tick_period"])
         simulated = fields["clock"] == "sim"

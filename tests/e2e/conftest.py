@@ -7,7 +7,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,8 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent))
 
 import sshd as private
+from boxbed import boxes as boxes
+from dockerd import dockerd as dockerd
 from faultbed import bed as bed
 
 from launcher import command
@@ -44,13 +46,15 @@ class World:
         self.events: list[Event] = []
         self.accounts: list[private.Account] = []
         self._launchers: list[Launcher] = []
+        self.more_environ: dict[str, str] = {}
+        self.more_leftovers: list[Callable[[], list[str]]] = []
         self.tunnels = directory / "t"
         self.tunnels.mkdir(mode=0o700)
 
     @property
     def environ(self) -> dict[str, str]:
         mine = {key: value for key, value in os.environ.items() if not key.startswith(("SSH_", "TMUX"))}
-        return {**mine, "HOME": str(self.home), private.MARK: self.mark}
+        return {**mine, **self.more_environ, "HOME": str(self.home), private.MARK: self.mark}
 
     def launcher(self, **options: Any) -> Launcher:
         options.setdefault("base", self.base)
@@ -99,6 +103,7 @@ class World:
         bases = [Path(self.base), *(Path(f"/tmp/se-remote-{account.uid}") for account in self.accounts)]
         found += [f"directory {base}: {sorted(base.rglob('*'))}" for base in bases if base.exists()]
         found += [f"tunnel {path}" for path in self.tunnels.iterdir()]
+        found += [text for look in self.more_leftovers for text in look()]
         return found
 
 

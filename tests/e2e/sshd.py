@@ -50,6 +50,8 @@ class Sshd:
         self.directory = directory
         self.home = home
         self.mark = mark
+        self.environ: dict[str, str] = {}
+        """Further variables of its sessions, from the next `start` on."""
         self.port = free_port()
         self.host_key = directory / "host_key"
         self.client_key = directory / "client_key"
@@ -64,6 +66,7 @@ class Sshd:
         """(Re)start it, with further lines of configuration; `path` is the PATH of its sessions."""
         self.close()
         env = [f"{MARK}={self.mark}", *([f'"PATH={path}"'] if path else [])]
+        env += [f"{name}={value}" for name, value in self.environ.items()]
         me = pwd.getpwuid(os.getuid()).pw_name
         lines = [
             f"Port {self.port}", "ListenAddress 127.0.0.1", f"HostKey {self.host_key}", "UsePAM no",

@@ -176,10 +176,12 @@ def test_an_unknown_name_is_told_before_anything_starts(terminal):
 
 
 def test_a_key_that_is_not_built_yet_is_refused(terminal):
-    terminal.write_inventory(terminal.entry(terminal.name, docker="nav_container"))
+    terminal.write_inventory(
+        terminal.entry(terminal.name, depends="[lab-2]"), terminal.entry("lab-2").replace("[lab-pc]", "[]")
+    )
     done = terminal.scenario('log("x") with:\n    remote("lab-pc")')
     assert done.code == 1
-    assert "docker is not supported yet" in done.out
+    assert "depends is not supported yet" in done.out
 
 
 def test_no_tunnel_file_while_a_scenario_runs(terminal):

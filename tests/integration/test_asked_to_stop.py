@@ -144,7 +144,8 @@ def test_a_session_that_begins_at_the_same_moment(start, stop, rounds):
             until(lambda made=server: (made.run_dir / "ask").exists() and (made.run_dir / "sock").exists())
         client = server.v2()
         thread, found = stop.aside(server, "unused")
-        until(lambda here=server: list(here.run_dir.glob("answer.*")) or not here.run_dir.exists(), WITHIN)
+        # it may have been answered between two looks
+        until(lambda at=server, by=thread: list(at.run_dir.glob("answer.*")) or not by.is_alive(), WITHIN)
         time.sleep(0.0005 * (number % 4))
         sessions = {}
         while thread.is_alive() and len(sessions) < 100:  # one after the other, until it is over

@@ -105,7 +105,7 @@ def test_keys_of_later_issues_are_parsed(lab: inventory.Inventory) -> None:
         "stop jazzy",
     )
     keys = [p.path for p in inventory.unsupported(spec)]
-    assert keys == ["hosts.full.docker", "hosts.full.depends"]
+    assert keys == ["hosts.full.depends"]
     assert all(p.file == "lab.yaml" and p.line for p in inventory.unsupported(spec))
     assert inventory.unsupported(lab.resolve("lab-pc")) == []
 
@@ -263,7 +263,7 @@ def test_no_durations(text: str) -> None:
 def test_describe_is_json(lab: inventory.Inventory) -> None:
     text = json.loads(json.dumps(describe(lab.resolve("full"))))
     assert text["machine"] == "[2001:db8::5]:2222"
-    assert text["docker"] == {"image": "a/b:c", "run": ["--gpus", "all"]}
+    assert text["docker"] == {"image": "a/b:c", "run": ["--gpus", "all"], "engine": "docker"}
     assert json.loads(json.dumps(describe(lab.resolve_process("sim"))))["host"] == "lab-pc"
 
 

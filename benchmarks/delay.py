@@ -1,6 +1,6 @@
 """A relay that delivers everything later, in both directions: what a long way does to a connection.
 
-    python benchmarks/relay.py LISTEN CONNECT SECONDS
+    python benchmarks/delay.py LISTEN CONNECT SECONDS
 
 LISTEN and CONNECT: `ipc:///path` or `tcp://host:port`. Prints `ready` once it listens. Order is kept, nothing
 is lost, and a side that closes is closed on the other one when everything before has arrived.

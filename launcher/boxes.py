@@ -1,0 +1,78 @@
+"""The shell functions about containers that the scripts on a machine share; see launcher.docker."""
+
+from __future__ import annotations
+
+from typing import Final
+
+BOX: Final = r"""
+D() { "$engine" "$@"; }
+marks() { users=$base/.users.$key; ending=$base/.ending.$key; ours=$base/.started.$key; }
+look_at_box() {
+  box=; status=; exited=; oom=; network=; config=
+  shown='{{.Id}} {{.State.Status}} {{.State.ExitCode}} {{.State.OOMKilled}} {{.HostConfig.NetworkMode}}'
+  seen=$(D inspect --type container -f "$shown {{index .Config.Labels \"se-remote\"}}" "$1" 2>&1) || {
+    trouble=$seen; seen=; return 1
+  }
+  read -r box status exited oom network config <<SEEN
+$seen
+SEEN
+  [ "$config" != '<no' ] && [ "$config" != '<no value>' ] || config=
+  return 0
+}
+missing() { case $trouble in *[Nn]o\ such\ *) return 0 ;; esac; return 1; }
+state_of_box() {
+  if look_at_box "$1"; then field box_state "$status $exited $oom"
+  elif missing; then field box_state "removed 0 false"
+  else field box_state "unknown 0 false"; field box_trouble "$trouble"; fi
+}
+pick_box() {
+  picked=
+  for file in "$run"/container.*; do
+    [ -f "$file" ] || continue
+    picked=$file; bpid=; bstart=; blife=
+    read -r bpid bstart blife 2>/dev/null <"$run/wrapper.${file##*.}" &&
+      alive "$bpid" "$bstart" "$blife" && break
+  done
+  [ -n "$picked" ]
+}
+show_box() {
+  pick_box || return 0
+  show container "$picked"
+  { read -r engine; read -r box; } <"$picked"
+  state_of_box "$box"
+}
+up_seconds() { read -r up rest </proc/uptime; up=${up%%.*}; }
+purge_marks() {
+  up_seconds
+  for file in "$users"/*; do
+    [ -f "$file" ] || continue
+    upid=; ustart=; ulife=; read -r upid ustart ulife <"$file"
+    case $upid in
+      until) [ "$ulife" = "$boot" ] && [ "${ustart:-0}" -gt "$up" ] && continue ;;
+      *) alive "$upid" "$ustart" "$ulife" && continue ;;
+    esac
+    rm -f "$file"
+  done
+} 2>/dev/null
+leave_box() {
+  marks; tries=0
+  rm -f "$users/$1"
+  purge_marks
+  until mkdir "$ending" 2>/dev/null; do
+    tries=$((tries + 1)); [ "$tries" -lt 200 ] || break
+    nap
+  done
+  if rmdir "$users" 2>/dev/null; then
+    if look_at_box "$key"; then
+      if [ -n "$config" ]; then D rm -f "$box"
+      elif [ -e "$ours" ]; then D stop -t 5 "$box"; fi
+    fi >/dev/null 2>&1
+    rm -f "$ours"
+  fi
+  rmdir "$ending" 2>/dev/null
+}
+"""
+"""Needs $engine, $base, $boot, $key (the container's name), and `wrapper.COMMON`.
+
+`leave_box MARK`: `ending` stands before `rmdir` finds out who is the last: who comes then waits for it.
+`pick_box`: the file that says in which container the host's server is; of two the one that is held."""

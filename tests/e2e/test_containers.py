@@ -1,0 +1,268 @@
+"""Hosts in containers: every form of `docker:`, on this machine and over SSH, with a real engine."""
+
+from __future__ import annotations
+
+import json
+import sys
+import threading
+
+import dockerd as engines
+import pytest
+import sshd as private
+from commandline import Terminal
+
+from launcher.errors import LauncherError, StartFailed
+from launcher.model import Container, State
+from remote_exec.client.hub import request
+
+
+@pytest.fixture(params=["local", "ssh"])
+def local(request: pytest.FixtureRequest) -> bool:
+    return bool(request.param == "local")
+
+
+def is_answered(lease) -> bool:
+    """The server there answers through the tunnel."""
+    return bool(request(lease.endpoint, "describe", {}, timeout=20)["ok"])
+
+
+def refused(world, host) -> LauncherError:
+    with pytest.raises(LauncherError) as caught:
+        world.launcher().open([host])
+    return caught.value
+
+
+def test_a_running_container(world, boxes, local):
+    host = boxes.host(box=boxes.create("nav"), local=local)
+    launcher = world.launcher()
+    lease = launcher.open([host])["lab-pc"]
+    assert lease.started and is_answered(lease)
+    assert launcher.status([host])["lab-pc"].state is State.READY
+    other = world.launcher()
+    found = other.open([host])["lab-pc"]
+    assert not found.started and is_answered(found)
+    assert other.close() == []
+    assert "lab-pc" in world.tmux("list-windows", "-a", "-F", "#{window_name}"), (
+        "the window is on the machine"
+    )
+    assert "set up" in launcher.read_log(host)[1]
+    assert launcher.close() == []
+    again = world.launcher()
+    assert "set up" in again.read_log(host)[1], "its log outlives it, on the machine"
+    assert [run.ended for run in again.runs(host)] == ["stopped"]
+    assert boxes.dockerd.state("nav") == "running", "it is somebody's"
+
+
+def test_a_stopped_container_is_started_and_stopped_again(world, boxes, local):
+    host = boxes.host(box=boxes.create("nav", start=False), local=local)
+    launcher = world.launcher()
+    assert is_answered(launcher.open([host])["lab-pc"])
+    assert boxes.dockerd.state("nav") == "running"
+    other = world.launcher()
+    second = boxes.host("lab-2", box="nav", local=local)
+    assert is_answered(other.open([second])["lab-2"])
+    assert launcher.close() == []
+    assert boxes.dockerd.state("nav") == "running", "it is used"
+    assert other.close() == []
+    assert private.wait_until(lambda: boxes.dockerd.state("nav") == "exited", 20)
+
+
+def test_an_image_for_the_lease(world, boxes, local):
+    host = boxes.host(box=boxes.image("--env", "GREETING=hello"), local=local)
+    launcher = world.launcher()
+    assert is_answered(launcher.open([host])["lab-pc"])
+    (name, *_), *rest = (text.split() for text in boxes.dockerd.containers())
+    assert rest == [] and name.endswith("-lab-pc")
+    assert boxes.dockerd.exec(name, "printenv", "GREETING") == "hello\n"
+    assert launcher.close() == []
+    assert private.wait_until(lambda: boxes.dockerd.containers() == [], 20)
+
+
+def test_two_at_once_share_one_container(world, boxes):
+    host = boxes.host(box=boxes.image(), local=True)
+    launchers = [world.launcher() for _ in range(3)]
+    leases = []
+    threads = [threading.Thread(target=lambda one=one: leases.append(one.open([host]))) for one in launchers]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(each["lab-pc"].started for each in leases) == [False, False, True]
+    assert len({each["lab-pc"].server["pid"] for each in leases}) == 1
+    assert len(boxes.dockerd.containers()) == 1
+
+
+def test_a_leftover_is_replaced_and_what_is_foreign_is_not(world, boxes):
+    name = f"se-remote-{world_uid()}-lab-pc"
+    boxes.dockerd.create(name, "--label", "se-remote=old")
+    launcher = world.launcher()
+    host = boxes.host(box=boxes.image(), local=True)
+    assert is_answered(launcher.open([host])["lab-pc"])
+    assert launcher.close() == []
+    assert private.wait_until(lambda: boxes.dockerd.containers() == [], 20)
+    boxes.create(name)
+    error = refused(world, host)
+    assert "not ours" in str(error) and error.next_step == f"docker rm -f {name}"
+
+
+def world_uid() -> int:
+    import os
+
+    return os.getuid()
+
+
+def test_user_workdir_login_and_environment(world, boxes):
+    """All of it expands inside: the values of this machine are others."""
+    rc = world.directory / "bashrc"
+    rc.write_text("case $- in *i*) ;; *) return;; esac\nexport FROM_RC=$USER_DIR/rc\necho noise >&2\n")
+    rc.chmod(0o644)
+    box = boxes.image(
+        "-e",
+        "USER_DIR=/in/there",
+        "-v",
+        f"{rc}:/home/robot/.bashrc:ro",
+        user="robot",
+        workdir="/opt",
+        login=True,
+    )
+    setup = 'echo "setup: $FROM_RC $(id -un) $PWD $HOME $PLAIN" >&2'
+    host = boxes.host(box=box, local=True, setup=setup, env={"PLAIN": "$HOME/x"})
+    launcher = world.launcher()
+    assert is_answered(launcher.open([host])["lab-pc"])
+    assert private.wait_until(lambda: "setup: " in launcher.read_log(host)[1], 10)
+    log = launcher.read_log(host)[1]
+    assert "setup: /in/there/rc robot /opt /home/robot $HOME/x" in log
+    assert "noise" in log and "terminal process group" not in log and "job control" not in log
+    (name, *_) = boxes.dockerd.containers()[0].split()
+    pid = launcher.status([host])["lab-pc"].endpoint["pid"]
+    done = boxes.dockerd.run("exec", "--user", "robot", name, "readlink", f"/proc/{pid}/cwd")
+    assert done.stdout == "/opt\n"
+    assert launcher.close() == []
+
+
+@pytest.mark.parametrize(
+    ("box", "stage", "cause", "step"),
+    [
+        (Container("nva"), "container", "no container called nva", "did you mean nav?"),
+        (Container(image="no.such.example/image:1"), "container", "cannot be pulled", "docker pull no.such"),
+        (Container("nav", engine="podman-x"), "container", "no podman-x on this machine", "install podman-x"),
+        (Container("nav", user="nobody-x"), "container", "has no user nobody-x", "set `user`"),
+        (Container("nav", workdir="/no/such"), "shell", "`shell` failed", ""),
+        (Container("stops"), "container", "exited at once (exit code 3)", "docker logs stops"),
+        (Container("sleeps"), "container", "is paused", "docker unpause sleeps"),
+    ],
+    ids=["unknown", "image", "engine", "user", "workdir", "exits", "paused"],
+)  # fmt: skip
+def test_what_is_wrong_is_said(world, boxes, box, stage, cause, step):
+    boxes.create("nav")
+    if box.name == "stops":
+        boxes.dockerd.run(
+            "create", "--name", "stops", *engines.options(), engines.IMAGE, "sh", "-c", "exit 3"
+        )
+        boxes._mine.append("stops")
+    if box.name == "sleeps":
+        boxes.dockerd.run("pause", boxes.create("sleeps"))
+    error = refused(world, boxes.host(box=box, local=True))
+    assert isinstance(error, StartFailed) and error.stage.value == stage
+    assert cause in error.cause and step in error.next_step, (error.cause, error.next_step)
+    if box.name == "sleeps":
+        boxes.dockerd.run("unpause", "sleeps")
+
+
+def test_no_python_and_no_daemon(world, boxes):
+    boxes.create("nav")
+    error = refused(world, boxes.host(box="nav", local=True, python="/no/python"))
+    assert "there is no /no/python" in str(error)
+    world.more_environ["DOCKER_HOST"] = "unix:///no/such/socket"
+    error = refused(world, boxes.host(box="nav", local=True))
+    assert "daemon does not answer" in str(error) and "start docker" in error.next_step
+
+
+def test_exclusive_needs_the_network_of_the_machine(world, boxes):
+    boxes.create("nav")
+    error = refused(world, boxes.host(box="nav", local=True, exclusive=True))
+    assert "network of its own" in str(error) and "--network host" in error.next_step
+
+
+def inventory(terminal: Terminal, boxes, docker: dict, *, local: bool = False, **more: str) -> None:
+    text = terminal.entry(
+        terminal.name,
+        docker=json.dumps(docker),
+        env=boxes.env_text(),
+        python=sys.executable,
+        setup="echo set up >&2",
+        **more,
+    )
+    lines = text.splitlines()
+    if local:
+        lines = [line for line in lines if "ssh:" not in line]
+        lines = ["    machine: local" if "machine:" in line else line for line in lines]
+    terminal.write_inventory("\n".join(dict.fromkeys(lines)) + "\n")
+
+
+@pytest.fixture
+def terminal(world, boxes):
+    made = Terminal(world)
+    yield made
+    assert private.wait_until(lambda: not made.run_dir.exists(), 20), list(made.run_dir.iterdir())
+
+
+BODY = """
+log("here")
+run_process("cat /proc/1/comm") with:
+    remote("lab-pc")
+run_process("pwd") with:
+    remote("lab-pc")
+"""
+
+
+def test_a_scenario_in_a_container(terminal, boxes, local):
+    docker = {"image": engines.IMAGE, "run": engines.options(), "workdir": "/opt"}
+    inventory(terminal, boxes, docker, local=local)
+    done = terminal.scenario(BODY, "-o", str(terminal.folder / "out"))
+    assert done.code == 0, done.text
+    assert "docker-init" in done.out, done.out
+    assert "/opt" in done.out and "not verified" not in done.out, done.out
+    assert 'failures="0"' in (terminal.folder / "out" / "test.xml").read_text()
+    logs = list((terminal.folder / "out").rglob(f"{terminal.name}*.log"))
+    assert logs and "set up" in logs[0].read_text(), "the log is in the output"
+    assert private.wait_until(lambda: boxes.dockerd.containers() == [], 20)
+
+
+def test_commands_about_one_that_is_kept_up(terminal, boxes):
+    boxes.create("nav")
+    inventory(terminal, boxes, {"container": "nav"})
+    assert terminal.se_remote("up", "lab-pc").code == 0
+    status = terminal.se_remote("status", "lab-pc")
+    assert "ready" in status.out, status.text
+    assert "set up" in terminal.se_remote("logs", "lab-pc").out
+    called = terminal.se_remote("call", "lab-pc", "log", "msg=hi")
+    assert called.code == 0, called.text
+    boxes.dockerd.run("pause", "nav")
+    status = terminal.se_remote("status", "lab-pc")
+    assert "container nav is paused" in status.out and "docker unpause nav" in status.out
+    killed = terminal.se_remote("kill", "lab-pc")
+    assert killed.code != 0 and "nav is paused" in killed.text and "docker unpause nav" in killed.text
+    boxes.dockerd.run("unpause", "nav")
+    killed = terminal.se_remote("kill", "lab-pc")
+    assert killed.code == 0 and "stopped" in killed.out, killed.text
+    assert "stopped" in terminal.se_remote("status", "lab-pc").out
+
+
+def test_many_containers_over_one_connection(world, boxes):
+    """More relays than an sshd takes sessions."""
+    boxes.create("nav")
+    hosts = [boxes.host(f"lab-{n}", box="nav") for n in range(6)]
+    launcher = world.launcher()
+    leases = launcher.open(hosts)
+    answers = []
+    threads = [
+        threading.Thread(target=lambda lease=lease: answers.append(is_answered(lease)))
+        for lease in leases.values() for _ in range(2)
+    ]  # fmt: skip
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert answers == [True] * 12
+    assert launcher.close() == []
