@@ -101,7 +101,7 @@ class EventLog:
         """Down to three quarters, so that a flood does not pay for it with every record."""
         count, chars = self._max_events * 3 // 4, self._max_chars * 3 // 4
         self._drop_logs(count, chars)
-        if len(self) > self._max_events or self._chars > self._max_chars:
+        if len(self) > count or self._chars > chars:
             self._drop_superseded()
 
     def _drop_logs(self, count: int, chars: int) -> None:
