@@ -177,24 +177,28 @@ async def stop(
     if box is None:
         raise StartFailed(name, Stage.CONTAINER, "its run directory does not say in which container it is")
     inner, token = carried.inside(name, runner, box), token or box.token
-    return await _stop_both(
-        name, inner, docker.read_state(done), base, dataclasses.replace(wish, token=token)
-    )
+    wish = dataclasses.replace(wish, token=token)
+    return await _stop_both(name, inner, docker.read_state(done), base, wish, done.get("box_mark"))
 
 
-async def _stop_both(name: str, inner: ContainerRunner, seen: BoxState, base: str, wish: _Wish) -> Stopped:
-    """In the container as on a machine; then the holder, which ends by itself behind it."""
+async def _stop_both(
+    name: str, inner: ContainerRunner, seen: BoxState, base: str, wish: _Wish, mark: str = ""
+) -> Stopped:
+    """In the container as on a machine; then its holder, which ends by itself. `mark`: ours there."""
     cause, step = docker.why(inner.box, seen)
-    if seen.status == "paused":
-        raise StartFailed(name, Stage.CONTAINER, f"{cause}, so what runs in it cannot be ended", step)
     done = Stopped("dead")
-    if not cause:
-        try:
+    try:
+        if seen.status == "paused":
+            raise StartFailed(name, Stage.CONTAINER, f"{cause}, so what runs in it cannot be ended", step)
+        if not cause:
             answer = await _stop_at(name, inner, inner.box.base, wish)
             assert isinstance(answer, Stopped)
             done = answer
-        except NobodyListens:
-            pass  # the container has ended meanwhile
+    except NobodyListens:
+        pass  # the container has ended meanwhile
+    finally:
+        if mark:
+            await carried.leave(name, inner, token=mark, base=base)
     if done.how == "used":
         return done
     rest = _Wish("force", {}, wish.token or inner.box.token, "", wish.grace + _SLOW_ENGINE, 0.0)

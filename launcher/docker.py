@@ -223,9 +223,10 @@ carry() {
   life=$run/life.$token; out=$run/out.$token
   mkfifo "$life" "$out" && exec 5<>"$life" 6<"$life" || return 1
   true >"$run/held.$token"
-  ( trap '' HUP INT TERM; exec 5>&-; exec tee -a "$run/server.log" <"$out" ) &
+  ( trap '' HUP INT TERM; exec 5>&- 6<&-; exec tee -a "$run/server.log" <"$out" ) &
   tee=$!
-  bound_log "$tee" 5>&- 6<&- >/dev/null &
+  # not as redirections of the function: some shells keep what they replace, and with it the life line
+  ( exec 5>&- 6<&- >/dev/null; bound_log "$tee" ) &
   bounding=$!
   ( trap '' HUP INT TERM; exec 5>&-
     exec "$engine" exec -i $as "$box" sh "$inside/run.$token" wrap '' life <&6 >"$out" 2>&1 ) &

@@ -114,11 +114,17 @@ ends() {
   wpid=; wstart=; wlife=
   read -r wpid wstart wlife 2>/dev/null <"$run/wrapper.$token" && alive "$wpid" "$wstart" "$wlife"
 }
+keep_box() {
+  { read -r engine; read -r box; read -r key; } <"$picked"
+  marks; up_seconds
+  [ -d "$users" ] || return 0
+  printf 'until %s %s\n' "$((up + 120))" "$boot" >"$users/stop.$nonce" && field box_mark "stop.$nonce"
+} 2>/dev/null
 stop() {
   how=none
   [ -e "$base" ] || [ -h "$base" ] || { field verb stopped; field how none; answer; }
   guard_base || { field verb stopped; field how none; answer; }
-  if [ "$boxes" = yes ] && pick_box; then show_box; field verb carried; answer; fi
+  if [ "$boxes" = yes ] && pick_box; then show_box; keep_box; field verb carried; answer; fi
   if [ -n "$token" ]; then
     [ -p "$run/ready.$token" ] && printf 'abort\n' 1<>"$run/ready.$token"
     if [ -d "$run" ]; then
@@ -172,6 +178,8 @@ name_left() {
 """
 """`hear`: for who does not answer in time, or ends meanwhile, `silent` is said.
 `watch_log`: the descriptor outlives the file, which the wrapper archives.
+
+`keep_box`: who stops a server in a container uses that, too, until it has heard how it ended.
 
 `first`: whom this stop is about. Another bring-up may begin as soon as they are gone, in a directory and a
 window of the same names: what is `newcomer` is not ours to end, nor left behind.

@@ -38,7 +38,7 @@ _ENGINE_SAID: Final = re.compile(
 )
 _CUT: Final = (137, 143)
 """Exit codes of what ended with its container."""
-_ENDED: Final = ("exited", "dead", "removed", "created", "stopped")
+_ENDED: Final = ("exited", "dead", "removed", "removing", "created", "stopped")
 
 
 class ContainerRunner:

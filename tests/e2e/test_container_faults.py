@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import sys
@@ -127,26 +128,32 @@ def test_the_relay_is_killed(terminal, boxes, local):
     relays = _all_pids("usage: scenario_execution_server relay")
     assert relays
     for pid in relays:
-        os.kill(pid, signal.SIGKILL)
+        _kill(pid)
     assert reader.end() == 0, reader.text
 
 
 def test_the_server_is_killed(terminal, boxes):
     reader = running(terminal, boxes, image())
     for pid in marked(terminal, "remote_exec.server"):
-        os.kill(pid, signal.SIGKILL)
+        _kill(pid)
     assert reader.end() != 0
     assert private.wait_until(lambda: boxes.dockerd.containers() == [], 40), boxes.dockerd.containers()
 
 
-def test_the_window_is_closed(terminal, boxes):
+@pytest.mark.parametrize("how", ["window", "tmux"])
+def test_the_window_is_closed(world, boxes, how):
     """The holder hears of it, so does the server inside."""
-    reader = running(terminal, boxes, image())
-    for pid in _all_pids(f"{terminal.run_dir.parent}/tmux"):
-        if "new-session" in _command(pid):
-            os.kill(pid, signal.SIGKILL)
-    assert reader.end() != 0
-    assert private.wait_until(lambda: boxes.dockerd.containers() == [], 40), boxes.dockerd.containers()
+    launcher = world.launcher(keep=True, keep_for=600)  # nothing else would end it
+    launcher.open([boxes.host(box=boxes.image(), local=True)])
+    if how == "window":
+        (window,) = world.tmux("list-windows", "-a", "-F", "#{window_id}").split()
+        world.tmux("kill-window", "-t", window)
+    else:  # of this test alone: its base is its own
+        for pid in _all_pids(f"{world.base}/tmux"):
+            if "new-session" in _command(pid):
+                _kill(pid)
+    assert private.wait_until(lambda: boxes.dockerd.containers() == [], 25), boxes.dockerd.containers()
+    launcher.close()
 
 
 def test_docker_exec_is_killed(terminal, boxes):
@@ -154,22 +161,28 @@ def test_docker_exec_is_killed(terminal, boxes):
     reader = running(terminal, boxes, {"container": boxes.create("nav")})
     for pid in _all_pids(f"run.{_token(terminal)}"):
         if _command(pid).startswith("docker exec"):
-            os.kill(pid, signal.SIGKILL)
+            _kill(pid)
     assert reader.end() != 0
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(200)
-def test_all_that_could_clean_up_is_killed(terminal, boxes):
-    """Client, tmux and holder at once: the container ends by itself."""
-    reader = running(terminal, boxes, image())
-    reader.process.kill()
-    for pid in [*_all_pids(f"{terminal.run_dir.parent}/tmux"), *_all_pids(f"{terminal.run_dir}/run.")]:
+def test_all_that_could_clean_up_is_killed(world, boxes):
+    """tmux and holder at once, and nobody comes back: the container ends by itself."""
+    launcher = world.launcher(keep=True, keep_for=5)
+    host = boxes.host(box=boxes.image(), local=True)
+    launcher.open([host])
+    for pid in [*_all_pids(f"{world.base}/tmux"), *_all_pids(f"{world.base}/lab-pc/run.")]:
         if "docker exec" not in _command(pid):
-            os.kill(pid, signal.SIGKILL)
-    reader.process.wait()
+            _kill(pid)
+    launcher.close()
     assert private.wait_until(lambda: boxes.dockerd.containers() == [], 100), boxes.dockerd.containers()
-    terminal.se_remote("clean", "lab-pc")
+    world.launcher().stop(host)
+
+
+def _kill(pid: int) -> None:
+    with contextlib.suppress(ProcessLookupError):  # one of them may end the others
+        os.kill(pid, signal.SIGKILL)
 
 
 def _token(terminal: Terminal) -> str:

@@ -249,6 +249,7 @@ def test_commands_about_one_that_is_kept_up(terminal, boxes):
     assert "stopped" in terminal.se_remote("status", "lab-pc").out
 
 
+@pytest.mark.slow
 def test_many_containers_over_one_connection(world, boxes):
     """More relays than an sshd takes sessions."""
     boxes.create("nav")
