@@ -217,12 +217,18 @@ run_process("pwd") with:
 
 
 def test_a_scenario_in_a_container(terminal, boxes, local):
+    """Files go into it and come back, too; it has no network and shares no folder."""
     docker = {"image": engines.IMAGE, "run": engines.options(), "workdir": "/opt"}
-    inventory(terminal, boxes, docker, local=local)
-    done = terminal.scenario(BODY, "-o", str(terminal.folder / "out"))
+    inventory(terminal, boxes, docker, local=local, push="scenario")
+    (terminal.folder / "params.yaml").write_text("speed: 1\n")
+    out = terminal.folder / "out"
+    copy = f'run_process("cp {terminal.folder}/params.yaml {out}/seen") with:\n    remote("lab-pc")\n'
+    done = terminal.scenario(BODY + copy, "-o", str(out))
+    assert (out / "seen").exists(), done.text
+    assert (out / "seen").read_text() == "speed: 1\n"
     assert done.code == 0, done.text
     assert "docker-init" in done.out, done.out
-    assert "/opt" in done.out and "not verified" not in done.out, done.out
+    assert "/push/" in done.out and "not verified" not in done.out, done.out
     assert 'failures="0"' in (terminal.folder / "out" / "test.xml").read_text()
     logs = list((terminal.folder / "out").rglob(f"{terminal.name}*.log"))
     assert logs and "set up" in logs[0].read_text(), "the log is in the output"
