@@ -10,6 +10,7 @@ Rules:
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
 import hashlib
@@ -152,17 +153,21 @@ def push(talk: Talk, request: Any) -> None:
     about = {"path": text(top), "free": folder.free(), "mine": sorted(mine), "entries": entries}
     talk.send(wire.packed(wire.MANIFEST, about))
     plan = wire.unpacked(talk.expect(wire.PLAN))
-    _remember(folder, mine.union(plan["all"]))
+    wanted = {name for name in plan["all"] if names.acceptable(name)}
+    _remember(folder, mine | wanted)  # of what is killed meanwhile
     receiver = _Receiver(talk, folder)
     try:
         receiver.prepare(plan, mine)
         receiver.run()
         receiver.finish(plan)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            _remember(folder, mine | receiver.put)
+        raise
     finally:
         receiver.drop()
-    removed = receiver.removed
-    _remember(folder, set(plan["all"]))
-    talk.send(wire.said(wire.DONE, {"path": text(top), "removed": removed}))
+    _remember(folder, mine & wanted | receiver.put)
+    talk.send(wire.said(wire.DONE, {"path": text(top), "removed": receiver.removed}))
 
 
 def _look(top: bytes) -> tuple[Folder, list[Entry]]:
@@ -225,6 +230,8 @@ class _Receiver:
         self._about: list[Any] = []
         self._temporary = ""
         self.removed = 0
+        self.put: set[str] = set()
+        """What is here since this push."""
         os.umask(0)  # this process makes nothing but these files, with the modes that they have at the client
 
     def prepare(self, plan: Any, mine: set[str]) -> None:
@@ -233,19 +240,27 @@ class _Receiver:
             if name in mine and names.acceptable(name):
                 self._each(name, lambda n=name: self._remove(n))  # type: ignore[misc]
         for name, mode in plan["folders"]:
-            self._each(name, lambda n=name, m=mode: self._folder.make_folder(n, m))  # type: ignore[misc]
+            self._each(name, lambda n=name, m=mode: self._make_folder(n, m))  # type: ignore[misc]
 
     def finish(self, plan: Any) -> None:
         """What depends on nothing: links, and modes (a folder's may forbid to write in it)."""
         for name, target in plan["links"]:
             if not names.stays_inside(name, target):
                 raise wire.Garbled("a link that leads outside")
-            self._each(name, lambda n=name, t=target: self._folder.link(n, t))  # type: ignore[misc]
+            self._each(name, lambda n=name, t=target: self._link(n, t))  # type: ignore[misc]
         for name, mode in plan["modes"]:
             self._each(name, lambda n=name, m=mode: self._folder.set_mode(n, m))  # type: ignore[misc]
 
     def _remove(self, name: str) -> None:
         self.removed += self._folder.remove(name)
+
+    def _make_folder(self, name: str, mode: int) -> None:
+        self._folder.make_folder(name, mode)
+        self.put.add(name)
+
+    def _link(self, name: str, target: str) -> None:
+        self._folder.link(name, target)
+        self.put.add(name)
 
     def _each(self, name: str, act: Callable[[], None]) -> None:
         """A failure concerns that name alone, unless nothing can be written any more."""
@@ -302,6 +317,7 @@ class _Receiver:
         os.utime(self._fd, ns=(mtime, mtime))
         self._folder.replace(self._temporary, name)
         self._temporary = ""
+        self.put.add(name)
 
     def drop(self) -> None:
         """Whatever is under way; idempotent."""
@@ -494,6 +510,8 @@ class _Sender:
             if entry.kind == tree.FILE and (
                 not stat.S_ISREG(seen.st_mode) or (seen.st_size, seen.st_mtime_ns) != entry[3:5]
             ):
+                return index, "it has changed since"
+            if entry.kind == tree.LINK and not self._folder.is_link(entry.name, entry.target):
                 return index, "it has changed since"
             if entry.kind == tree.FOLDER:
                 return index, ""

@@ -92,7 +92,8 @@ async def _send(
 def _decide(found: Scan, payload: memoryview) -> tuple[PushPlan, str]:
     about = wire.unpacked(payload)
     there = [tree.entry_of(row) for row in about["entries"]]
-    return push_plan(found.entries, there, about["mine"]), str(about["path"])
+    unread = [name for name, _ in found.skipped]
+    return push_plan(found.entries, there, about["mine"], unread), str(about["path"])
 
 
 async def _feed(host: str, channel: Channel, source: _Source, progress: OnStep | None) -> None:

@@ -313,6 +313,41 @@ def test_a_folder_that_a_session_still_writes_to_is_left_out(here):
     assert here.fetch(kept=True) == files.Fetched((), 0, (), ())
 
 
+def test_what_no_push_has_put_there_no_push_removes(here):
+    """Neither what could not be sent, nor what was there before and is the same."""
+    for name in ("grows", "same", "put"):
+        write(here.here / name, os.urandom(LARGE) if name == "grows" else "text")
+    write(here.there / "grows", "theirs")
+    write(here.there / "same")
+    os.utime(here.there / "same", ns=(1, (here.here / "same").stat().st_mtime_ns))
+    (here.here / "empty").mkdir()
+    (here.there / "empty").mkdir()
+
+    def ever(step):
+        with (here.here / "grows").open("ab") as file:
+            file.write(b"more")
+
+    assert [name for name, _ in here.push(progress=ever).skipped] == ["grows"]
+    shutil.rmtree(here.here)
+    here.here.mkdir()
+    assert here.push().removed == 1
+    assert sorted(os.listdir(here.there)) == [".se-remote-pushed", "empty", "grows", "same"]
+    assert (here.there / "grows").read_text() == "theirs"
+
+
+def test_what_takes_the_place_of_a_link_there_is_not_removed(here):
+    write(here.there / "a", "one")
+    (here.there / "link").symlink_to("a")
+
+    def change(step):
+        (here.there / "link").unlink(missing_ok=True)
+        write(here.there / "link", "what nobody has yet")
+
+    done = here.fetch(progress=change)
+    assert ("link", "it is here, but not removed there: it has changed since") in done.missing
+    assert (here.there / "link").read_text() == "what nobody has yet"
+
+
 # -- what cannot be read or written --------------------------------------------------------------------
 
 
