@@ -161,6 +161,7 @@ def push(talk: Talk, request: Any) -> None:
         receiver.run()
         receiver.finish(plan)
     except BaseException:
+        receiver.drop()  # first: a full disk has room again
         with contextlib.suppress(OSError):
             _remember(folder, mine | receiver.put)
         raise
@@ -216,9 +217,12 @@ def _remember(folder: Folder, put: set[str]) -> None:
     fd = folder.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     try:
         tree.write_all(fd, memoryview(zlib.compress(json.dumps(sorted(put)).encode("ascii"), 1)))
+        folder.replace(temporary, names.PUSHED)
+    except OSError:
+        folder.remove(temporary)
+        raise
     finally:
         os.close(fd)
-    folder.replace(temporary, names.PUSHED)
 
 
 class _Receiver:

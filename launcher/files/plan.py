@@ -71,14 +71,15 @@ def push_plan(
             unchanged += 1
             if other.mode != entry.mode:
                 modes.append((entry.name, entry.mode))
-    put = {entry.name for entry in send} | {name for name, _ in (*folders, *links)}
+    new = {entry.name for entry in send} | {name for name, _ in (*folders, *links)}
+    everything = [entry.name for entry in here if entry.name in ours or entry.name in new] + stays
     send.sort(key=lambda entry: (entry.name.rpartition("/")[0], entry.name))
     replaced = sum(theirs[entry.name].size for entry in send if entry.name in theirs)
     sizes = [rounded(entry.size) for entry in send]
     needed = min(sum(sizes), sum(sizes) - replaced + max(sizes, default=0))
     return PushPlan(
         tuple(send), unchanged, tuple(sorted(remove, reverse=True)), tuple(folders), tuple(links),
-        tuple(sorted(modes, reverse=True)), (*(entry.name for entry in here if entry.name in ours or entry.name in put), *stays),
+        tuple(sorted(modes, reverse=True)), tuple(everything),
         tuple(sorted(blocked.items())), max(0, needed),
     )  # fmt: skip
 
