@@ -280,6 +280,8 @@ class Crossing:
             host.name, runner, path_word(host.python), item.there, item.into, progress=telling
         )
         left = self._came(item, fetched)
+        # The way may have been renewed meanwhile, and the old one be closed with the end of the fetch.
+        runner = await asyncio.wait_for(self._reach(host), BRIEF_S if brief else _REACH_S)
         if await self._tidy(item, runner, answer, deep=True) and not left:
             return self._stays(item, "something was written there after the actions had ended")
         return left

@@ -18,6 +18,7 @@ import json
 import os
 import select
 import stat
+import threading
 import time
 import zlib
 from typing import Any, Callable, Iterator  # noqa: UP035
@@ -52,6 +53,15 @@ class Talk:
         self._coming: Iterator[wire.Frame] = iter(())
         self._held: list[bytes] = []
         self._holds = 0
+        self._turn = threading.Lock()
+
+    def beat(self) -> None:
+        """Until the client is gone: say that this process lives, also while it reads a large file."""
+        with contextlib.suppress(OSError):
+            while True:
+                time.sleep(wire.BEAT_S)
+                with self._turn:
+                    tree.write_all(self._out, memoryview(wire.frame(wire.ALIVE)))
 
     def next(self) -> wire.Frame:
         """Waits for a frame. Raises Gone."""
@@ -100,11 +110,12 @@ class Talk:
         """Raises Gone."""
         self.flush()
         try:
-            sent = os.writev(self._out, parts)
-            for part in parts:
-                if sent < len(part):
-                    tree.write_all(self._out, memoryview(part)[sent:])
-                sent = max(0, sent - len(part))
+            with self._turn:
+                sent = os.writev(self._out, parts)
+                for part in parts:
+                    if sent < len(part):
+                        tree.write_all(self._out, memoryview(part)[sent:])
+                    sent = max(0, sent - len(part))
         except BrokenPipeError:
             raise Gone from None
 
@@ -112,6 +123,7 @@ class Talk:
 def main(read_fd: int, write_fd: int) -> int:
     """Does what the first frame asks for; the exit code."""
     talk = Talk(read_fd, write_fd)
+    threading.Thread(target=talk.beat, daemon=True).start()
     try:
         try:
             request = wire.value_of(talk.expect(wire.REQUEST))

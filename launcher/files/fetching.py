@@ -219,7 +219,7 @@ class _Run:
                 outcome = self.landing.end(about)
                 if outcome is None and "error" in about and about["i"] in self._items:
                     outcome = Outcome(self._items[about["i"]], why=str(about["error"]))
-            else:
+            elif kind != wire.ALIVE:
                 found.append((kind, payload))
             if outcome is not None:
                 found.append(outcome)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import dataclasses
 import os
 import shutil
@@ -21,6 +22,7 @@ from relay import Relay
 from launcher import files
 from launcher.command import quote
 from launcher.errors import StageError, Unreachable
+from launcher.files.wire import BEAT_S
 from launcher.machines.pool import Machines
 
 ODD = [
@@ -543,6 +545,47 @@ def test_a_push_that_was_cut_leaves_nothing_half_done(relayed):
     relayed.relay.restore()
     relayed.push()
     assert contents(relayed.there) == contents(relayed.here)
+
+
+def agents(world) -> list[int]:
+    """The processes that do it on the machine."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            ours = world.mark.encode() in (process / "environ").read_bytes()
+            if ours and b"<se-remote " in (process / "cmdline").read_bytes():
+                found.append(int(process.name))
+        except OSError:
+            continue
+    return found
+
+
+@pytest.mark.parametrize("what", [pytest.param("push", marks=pytest.mark.slow), "fetch"])
+def test_what_stands_still_there_is_given_up_and_what_is_slow_is_not(here, monkeypatch, what):
+    monkeypatch.setattr("launcher.files.channel.SILENT_S", 2 * BEAT_S)
+    write((here.here if what == "push" else here.there) / "large", os.urandom(4 * LARGE))
+    stopped = []
+
+    def stop(step):
+        if not stopped:
+            stopped.extend(agents(here.world))
+            for pid in stopped:
+                os.kill(pid, signal.SIGSTOP)
+
+    try:
+        with pytest.raises(Unreachable) as caught:
+            getattr(here, what)(progress=stop)
+        assert "stands still" in str(caught.value)
+    finally:
+        for pid in stopped:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGCONT)
+    assert stopped
+    if what == "push":
+        holder = subprocess.Popen(["flock", str(here.there), "sleep", str(3 * BEAT_S)])
+        here.push()
+        holder.wait()
+        assert contents(here.there) == contents(here.here)
 
 
 def test_ctrl_c_during_a_pull_and_another_pull(world):

@@ -143,6 +143,22 @@ def test_a_cut_is_tried_again_and_what_came_is_said(monkeypatch, tmp_path):
     assert desk.back() == [], "once"
 
 
+def test_a_way_that_was_renewed_while_it_was_fetched_is_not_used_any_more(monkeypatch, tmp_path):
+    desk, ways = Desk(monkeypatch, tmp_path, ALL), iter(["old", "new"])
+    used = []
+
+    async def reach(self, host):
+        return next(ways)
+
+    async def tidy(self, item, runner, *_, deep):
+        used.append(runner)
+        return not deep
+
+    desk.crossing._reach = reach.__get__(desk)
+    monkeypatch.setattr(Crossing, "_tidy", tidy)
+    assert desk.back() == [] and used == ["old", "new"]
+
+
 @pytest.mark.parametrize(
     ("error", "given_up", "tries"),
     [
