@@ -35,6 +35,7 @@ from typing import Final
 from launcher import files, identity, plan, scripts
 from launcher.command import quote
 from launcher.errors import LauncherError, NotTrusted, StageError, StartFailed, Unreachable
+from launcher.files.progress import shown
 from launcher.frames import framed
 from launcher.machines.runner import Runner
 from launcher.model import HostSpec, Stage
@@ -210,7 +211,9 @@ class Crossing:
         took_part = f"{done.sent} {_files(done.sent)} sent ({size(done.bytes)}), {done.unchanged} unchanged"
         self._remark(host, Stage.PUSH, f"{folder.path}: {took_part}", "info")
         for name, why in done.skipped:
-            self._remark(host, Stage.PUSH, f"{folder.path}/{name} was not sent: {why}", "warning")
+            self._remark(
+                host, Stage.PUSH, f"{folder.path}/{shown(name)} was not sent: {shown(why)}", "warning"
+            )
 
     def _not_sent(self, output: Path | None) -> list[Path]:
         """Where results of this run, and perhaps of earlier ones, are collected."""
@@ -292,10 +295,11 @@ class Crossing:
             text = f"{count} output {_files(count)} fetched into {item.into} ({size(fetched.bytes)})"
             self._remark(item.host, Stage.FETCH, text, "info")
         for name, stored in fetched.beside:
-            text = f"{name} exists already in {item.into}: what the host has is beside it as {stored}"
+            stored = shown(stored)
+            text = f"{shown(name)} exists already in {item.into}: what the host has is beside it as {stored}"
             self._remark(item.host, Stage.FETCH, text, "warning")
         left = [
-            f"{name} was not fetched: {why}. It stays there; later: {pull(item.host.name)}"
+            f"{shown(name)} was not fetched: {shown(why)}. It stays there; later: {pull(item.host.name)}"
             for name, why in fetched.missing
         ]
         for text in left:
@@ -343,7 +347,7 @@ class Telling:
         self._next = now + TELL_EACH_S
         rate = (step.done - self._first) / (now - self._began)
         left = f", {(step.total - step.done) / rate:.0f} s left" if rate > 0 else ""
-        self._tell(f"{size(step.done)} of {size(step.total)}, {size(rate)}/s{left} ({step.file})")
+        self._tell(f"{size(step.done)} of {size(step.total)}, {size(rate)}/s{left} ({shown(step.file)})")
 
 
 def pull(host: str) -> str:

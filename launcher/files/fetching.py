@@ -115,6 +115,7 @@ class _Run:
         except OSError as error:
             raise self.channel.error(f"cannot write here: {tree.why(error)}") from error
         self.missing += survey.failed
+        self.beside += survey.beside
         wanted = await self._without_same(survey)
         await self._ask(self._fitting(wanted))
         await self._links(survey)

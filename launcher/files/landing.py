@@ -69,6 +69,8 @@ class Survey:
     items: list[Item]
     links: list[tuple[int, Entry, str]]
     failed: list[tuple[str, str]]
+    beside: list[tuple[str, str]]
+    """Folders: the name, and what it is called here since something else has that name."""
 
 
 class Landing:
@@ -80,6 +82,7 @@ class Landing:
         into.mkdir(parents=True, exist_ok=True)
         self._folder = Folder(os.fsencode(into))
         self._folders: dict[str, str] = {}
+        self._beside: list[tuple[str, str]] = []
         self._made: set[str] = set()
         """Folders that were not here before: nothing is in them."""
         self._small = names.part_name(host, f"{os.getpid()}-{secrets.token_hex(4)}")
@@ -125,7 +128,7 @@ class Landing:
             except OSError as error:
                 broken.add(entry.name)
                 failed.append((entry.name, tree.why(error)))
-        return Survey(items, links, failed)
+        return Survey(items, links, failed, self._beside)
 
     def _here(self, name: str) -> str:
         folder, _, base = name.rpartition("/")
@@ -145,6 +148,8 @@ class Landing:
                 elif not stat.S_ISDIR(seen.st_mode):
                     continue
                 self._folders[entry.name] = name
+                if name != wanted:
+                    self._beside.append((wanted, name))
                 break
 
     def _item_of(self, index: int, entry: Entry) -> Item:

@@ -224,10 +224,10 @@ def test_what_exists_is_never_overwritten(way):
     assert sorted(first.files) == [
         "d.lab-pc/x", "log.lab-pc", "same",
     ]  # fmt: skip
-    assert first.beside == (("log", "log.lab-pc"),)
+    assert first.beside == (("d", "d.lab-pc"), ("log", "log.lab-pc"))
     write(way.there / "log", "newer, and longer")
     second = way.fetch(remove=False)
-    assert second.beside == (("log", "log.lab-pc.2"),)
+    assert second.beside == (("d", "d.lab-pc"), ("log", "log.lab-pc.2"))
     third = way.fetch(remove=False)
     assert (third.beside, third.bytes) == (second.beside, 0)
     assert (way.back / "log").read_text() == "old"

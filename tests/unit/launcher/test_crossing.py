@@ -143,6 +143,17 @@ def test_a_cut_is_tried_again_and_what_came_is_said(monkeypatch, tmp_path):
     assert desk.back() == [], "once"
 
 
+def test_a_name_with_any_byte_is_said_in_one_line(monkeypatch, tmp_path):
+    odd = "two\nlines \udcff"
+    fetched = Fetched(("x",), 1, ((odd, f"{odd}.lab-pc"),), ((odd, f"a link that leads outside, to {odd}"),))
+    desk = Desk(monkeypatch, tmp_path, fetched)
+    desk.back()
+    texts = [text for _, text in desk.said]
+    assert len(texts) == 3
+    for text in texts:
+        assert text.isprintable() and text.encode()
+
+
 def test_a_way_that_was_renewed_while_it_was_fetched_is_not_used_any_more(monkeypatch, tmp_path):
     desk, ways = Desk(monkeypatch, tmp_path, ALL), iter(["old", "new"])
     used = []
