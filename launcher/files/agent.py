@@ -29,6 +29,8 @@ from launcher.files.wire import raw, text
 
 _READ = 1 << 20
 _LOCK_S = 30.0
+_BEGINS_S = 3600.0
+"""So long after its folder was made a session may begin: other hosts are sent their files meanwhile."""
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
@@ -381,22 +383,27 @@ def fetch(talk: Talk, request: Any) -> None:
 
 
 def _without_busy(folder: Folder, scan: tree.Scan) -> tree.Scan:
-    """Without the folders in it that somebody holds a lock on: they are still written to."""
-    busy = []
+    """Without the folders in it that somebody holds a lock on: they are still written to. And without new ones
+    in which nothing is: their sessions are about to begin."""
+    busy, new = set(), set()
+    filled = {entry.name.partition("/")[0] for entry in scan.entries if "/" in entry.name}
     for entry in scan.entries:
         if entry.kind == tree.FOLDER and "/" not in entry.name:
-            fd = folder.open(entry.name, os.O_RDONLY | os.O_DIRECTORY)
-            try:
-                fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
-            except BlockingIOError:
-                busy.append(entry.name)
-            except OSError:
-                pass
-            finally:
-                os.close(fd)
-    left = [entry for entry in scan.entries if entry.name.partition("/")[0] not in busy]
-    skipped = [pair for pair in scan.skipped if pair[0].partition("/")[0] not in busy]
-    return tree.Scan(left, skipped + [(name, "a session still writes there") for name in busy], [])
+            with contextlib.suppress(OSError):
+                fd = folder.open(entry.name, os.O_RDONLY | os.O_DIRECTORY)
+                try:
+                    age = time.time() - os.fstat(fd).st_mtime
+                    if entry.name not in filled and age < _BEGINS_S:
+                        new.add(entry.name)
+                    fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+                except BlockingIOError:
+                    busy.add(entry.name)
+                finally:
+                    os.close(fd)
+    out = busy | new
+    left = [entry for entry in scan.entries if entry.name.partition("/")[0] not in out]
+    skipped = [pair for pair in scan.skipped if pair[0].partition("/")[0] not in out]
+    return tree.Scan(left, skipped + [(name, "a session still writes there") for name in sorted(busy)], [])
 
 
 class _Sender:

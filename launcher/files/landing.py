@@ -249,7 +249,8 @@ class Landing:
         try:
             self._fd = self._folder.open(item.part, os.O_RDWR | os.O_CREAT, item.entry.mode | 0o600)
             fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if os.fstat(self._fd).st_size < item.offset:
+            seen = os.fstat(self._fd)
+            if seen.st_size < item.offset or not self._still(item.part, seen):
                 raise BlockingIOError
             self._item, self._hash = item, hashlib.sha256()
             self._read_part(item.offset)
@@ -263,6 +264,11 @@ class Landing:
         except OSError as error:
             return self._fail(item, error)
         return None
+
+    def _still(self, part: str, seen: os.stat_result) -> bool:
+        """Whether what was opened is that part alone; else somebody has just given it its real name."""
+        now = self._folder.look(part)
+        return now is not None and now.st_ino == seen.st_ino and seen.st_nlink == 1
 
     def _read_part(self, length: int) -> None:
         os.lseek(self._fd, 0, os.SEEK_SET)

@@ -22,6 +22,7 @@ from relay import Relay
 from launcher import files
 from launcher.command import quote
 from launcher.errors import StageError, Unreachable
+from launcher.files.landing import Landing
 from launcher.files.wire import BEAT_S
 from launcher.machines.pool import Machines
 
@@ -348,6 +349,35 @@ def test_what_takes_the_place_of_a_link_there_is_not_removed(here):
     done = here.fetch(progress=change)
     assert ("link", "it is here, but not removed there: it has changed since") in done.missing
     assert (here.there / "link").read_text() == "what nobody has yet"
+
+
+def test_the_folder_of_a_session_that_is_about_to_begin_stays(here):
+    write(here.there / "over" / "a")
+    for name in ("begins", "was never begun"):
+        (here.there / name).mkdir()
+    os.utime(here.there / "was never begun", (1, 1))
+    done = here.fetch(kept=True)
+    assert (done.files, done.missing) == (("over/a",), ())
+    assert os.listdir(here.there) == ["begins"]
+
+
+def test_a_part_that_has_just_got_its_name_is_not_written_to(here, monkeypatch):
+    """Another fetch has opened it before, and got the lock after."""
+    content = os.urandom(LARGE)
+    write(here.there / "bag", content)
+    real, names = Landing.begin, []
+
+    def begin(self, item):
+        if not names:
+            names.append(item.part)
+            write(here.back / item.part, content)
+            os.link(here.back / item.part, here.back / "bag")
+        return real(self, item)
+
+    monkeypatch.setattr(Landing, "begin", begin)
+    here.fetch()
+    assert (here.back / "bag").read_bytes() == (here.back / "bag.lab-pc").read_bytes() == content
+    assert not (here.back / "bag").samefile(here.back / "bag.lab-pc"), "it was cut off and written again"
 
 
 # -- what cannot be read or written --------------------------------------------------------------------
