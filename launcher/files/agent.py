@@ -383,8 +383,8 @@ def fetch(talk: Talk, request: Any) -> None:
 
 
 def _without_busy(folder: Folder, scan: tree.Scan) -> tree.Scan:
-    """Without the folders in it that somebody holds a lock on: they are still written to. And without new ones
-    in which nothing is: their sessions are about to begin."""
+    """Without the folders in it that somebody holds a lock on: they are still written to. And without new
+    ones in which nothing is: their sessions are about to begin."""
     busy, new = set(), set()
     filled = {entry.name.partition("/")[0] for entry in scan.entries if "/" in entry.name}
     for entry in scan.entries:

@@ -338,6 +338,16 @@ def test_what_no_push_has_put_there_no_push_removes(here):
     assert (here.there / "grows").read_text() == "theirs"
 
 
+def test_what_is_left_out_is_so_whichever_links_lead_to_it(here):
+    write(here.here / "results" / "bag")
+    (here.world.directory / "short").symlink_to("here")
+    for path in (here.here, here.world.directory / "short"):
+        assert here.push(leave_out=[path / "results"]).sent == 0
+        folder, here.here = here.here, here.world.directory / "short"
+        assert here.push(leave_out=[path / "results"]).sent == 0
+        here.here = folder
+
+
 def test_what_takes_the_place_of_a_link_there_is_not_removed(here):
     write(here.there / "a", "one")
     (here.there / "link").symlink_to("a")
