@@ -257,10 +257,10 @@ class Crossing:
         """What has not come, and why."""
         loop = asyncio.get_running_loop()
         telling = self._telling(item.host, Stage.FETCH, "fetching output files")
-        moved = loop.time()
+        moved, beside = loop.time(), dict[tuple[str, str], None]()
         while True:
             try:
-                return await self._once(item, given_up, telling)
+                return await self._once(item, given_up, telling, beside)
             except (asyncio.TimeoutError, LauncherError) as error:
                 reason = _reason(error)
                 moved = max(moved, telling.moved)
@@ -269,23 +269,39 @@ class Crossing:
                     return self._stays(item, reason)
             await asyncio.sleep(_PAUSE_S)
 
-    async def _once(self, item: _Output, brief: bool, telling: Telling) -> list[str]:
+    async def _once(
+        self, item: _Output, brief: bool, telling: Telling, beside: dict[tuple[str, str], None]
+    ) -> list[str]:
+        """beside: what was said to be stored beside; in an earlier attempt, too."""
         host = item.host
         runner = await asyncio.wait_for(self._reach(host), BRIEF_S if brief else _REACH_S)
         answer = BRIEF_S if brief else _ANSWER_S
-        if not await self._tidy(item, runner, answer, deep=False):
+        found = await self._tidy(item, runner, answer, deep=False)
+        if found == "gone" and not telling.moved:
+            text = f"{item.there} is not there any more: somebody has removed it, or fetched what was in it"
+            self._remark(host, Stage.FETCH, text, "error")
+            return [text]
+        if found != "yes":
             return []
         try:
             item.into.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             return self._stays(item, f"{item.into} cannot be made: {error.strerror}")
+
+        def stored(name: str, here: str) -> None:
+            if (name, here) not in beside:
+                beside[name, here] = None
+                text = f"{shown(name)} exists already in {item.into}: what the host has is beside it as"
+                self._remark(host, Stage.FETCH, f"{text} {shown(here)}", "warning")
+
+        python = path_word(host.python)
         fetched = await files.fetch(
-            host.name, runner, path_word(host.python), item.there, item.into, progress=telling
+            host.name, runner, python, item.there, item.into, progress=telling, beside=stored
         )
         left = self._came(item, fetched)
         # The way may have been renewed meanwhile, and the old one be closed with the end of the fetch.
         runner = await asyncio.wait_for(self._reach(host), BRIEF_S if brief else _REACH_S)
-        if await self._tidy(item, runner, answer, deep=True) and not left:
+        if await self._tidy(item, runner, answer, deep=True) == "yes" and not left:
             return self._stays(item, "something was written there after the actions had ended")
         return left
 
@@ -294,10 +310,6 @@ class Crossing:
         if count:
             text = f"{count} output {_files(count)} fetched into {item.into} ({size(fetched.bytes)})"
             self._remark(item.host, Stage.FETCH, text, "info")
-        for name, stored in fetched.beside:
-            stored = shown(stored)
-            text = f"{shown(name)} exists already in {item.into}: what the host has is beside it as {stored}"
-            self._remark(item.host, Stage.FETCH, text, "warning")
         left = [
             f"{shown(name)} was not fetched: {shown(why)}. It stays there; later: {pull(item.host.name)}"
             for name, why in fetched.missing
@@ -306,12 +318,12 @@ class Crossing:
             self._remark(item.host, Stage.FETCH, text, "error")
         return left
 
-    async def _tidy(self, item: _Output, runner: Runner, seconds: float, *, deep: bool) -> bool:
-        """Whether something is left in its folder there; else that is removed."""
+    async def _tidy(self, item: _Output, runner: Runner, seconds: float, *, deep: bool) -> str:
+        """Whether something is left in its folder there: yes; no (it was removed); gone (it had been)."""
         nonce = secrets.token_hex(12)
         script = scripts.tidy(base=self._base, nonce=nonce, output=item.there, deep=deep)
         reply = await framed(item.host.name, runner, script, nonce, seconds)
-        return reply.get("left") == "yes"
+        return reply.get("left")
 
     def _stays(self, item: _Output, reason: str) -> list[str]:
         text = (
