@@ -35,6 +35,7 @@ from typing import Final
 from launcher import files, identity, plan, scripts
 from launcher.command import quote
 from launcher.errors import LauncherError, NotTrusted, StageError, StartFailed, Unreachable
+from launcher.files.progress import shown
 from launcher.frames import framed
 from launcher.machines.runner import Runner
 from launcher.model import HostSpec, Stage
@@ -210,7 +211,9 @@ class Crossing:
         took_part = f"{done.sent} {_files(done.sent)} sent ({size(done.bytes)}), {done.unchanged} unchanged"
         self._remark(host, Stage.PUSH, f"{folder.path}: {took_part}", "info")
         for name, why in done.skipped:
-            self._remark(host, Stage.PUSH, f"{folder.path}/{name} was not sent: {why}", "warning")
+            self._remark(
+                host, Stage.PUSH, f"{folder.path}/{shown(name)} was not sent: {shown(why)}", "warning"
+            )
 
     def _not_sent(self, output: Path | None) -> list[Path]:
         """Where results of this run, and perhaps of earlier ones, are collected."""
@@ -254,10 +257,10 @@ class Crossing:
         """What has not come, and why."""
         loop = asyncio.get_running_loop()
         telling = self._telling(item.host, Stage.FETCH, "fetching output files")
-        moved = loop.time()
+        moved, beside = loop.time(), dict[tuple[str, str], None]()
         while True:
             try:
-                return await self._once(item, given_up, telling)
+                return await self._once(item, given_up, telling, beside)
             except (asyncio.TimeoutError, LauncherError) as error:
                 reason = _reason(error)
                 moved = max(moved, telling.moved)
@@ -266,21 +269,39 @@ class Crossing:
                     return self._stays(item, reason)
             await asyncio.sleep(_PAUSE_S)
 
-    async def _once(self, item: _Output, brief: bool, telling: Telling) -> list[str]:
+    async def _once(
+        self, item: _Output, brief: bool, telling: Telling, beside: dict[tuple[str, str], None]
+    ) -> list[str]:
+        """beside: what was said to be stored beside; in an earlier attempt, too."""
         host = item.host
         runner = await asyncio.wait_for(self._reach(host), BRIEF_S if brief else _REACH_S)
         answer = BRIEF_S if brief else _ANSWER_S
-        if not await self._tidy(item, runner, answer, deep=False):
+        found = await self._tidy(item, runner, answer, deep=False)
+        if found == "gone" and not telling.moved:
+            text = f"{item.there} is not there any more: somebody has removed it, or fetched what was in it"
+            self._remark(host, Stage.FETCH, text, "error")
+            return [text]
+        if found != "yes":
             return []
         try:
             item.into.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             return self._stays(item, f"{item.into} cannot be made: {error.strerror}")
+
+        def stored(name: str, here: str) -> None:
+            if (name, here) not in beside:
+                beside[name, here] = None
+                text = f"{shown(name)} exists already in {item.into}: what the host has is beside it as"
+                self._remark(host, Stage.FETCH, f"{text} {shown(here)}", "warning")
+
+        python = path_word(host.python)
         fetched = await files.fetch(
-            host.name, runner, path_word(host.python), item.there, item.into, progress=telling
+            host.name, runner, python, item.there, item.into, progress=telling, beside=stored
         )
         left = self._came(item, fetched)
-        if await self._tidy(item, runner, answer, deep=True) and not left:
+        # The way may have been renewed meanwhile, and the old one be closed with the end of the fetch.
+        runner = await asyncio.wait_for(self._reach(host), BRIEF_S if brief else _REACH_S)
+        if await self._tidy(item, runner, answer, deep=True) == "yes" and not left:
             return self._stays(item, "something was written there after the actions had ended")
         return left
 
@@ -289,23 +310,20 @@ class Crossing:
         if count:
             text = f"{count} output {_files(count)} fetched into {item.into} ({size(fetched.bytes)})"
             self._remark(item.host, Stage.FETCH, text, "info")
-        for name, stored in fetched.beside:
-            text = f"{name} exists already in {item.into}: what the host has is beside it as {stored}"
-            self._remark(item.host, Stage.FETCH, text, "warning")
         left = [
-            f"{name} was not fetched: {why}. It stays there; later: {pull(item.host.name)}"
+            f"{shown(name)} was not fetched: {shown(why)}. It stays there; later: {pull(item.host.name)}"
             for name, why in fetched.missing
         ]
         for text in left:
             self._remark(item.host, Stage.FETCH, text, "error")
         return left
 
-    async def _tidy(self, item: _Output, runner: Runner, seconds: float, *, deep: bool) -> bool:
-        """Whether something is left in its folder there; else that is removed."""
+    async def _tidy(self, item: _Output, runner: Runner, seconds: float, *, deep: bool) -> str:
+        """Whether something is left in its folder there: yes; no (it was removed); gone (it had been)."""
         nonce = secrets.token_hex(12)
         script = scripts.tidy(base=self._base, nonce=nonce, output=item.there, deep=deep)
         reply = await framed(item.host.name, runner, script, nonce, seconds)
-        return reply.get("left") == "yes"
+        return reply.get("left")
 
     def _stays(self, item: _Output, reason: str) -> list[str]:
         text = (
@@ -341,7 +359,7 @@ class Telling:
         self._next = now + TELL_EACH_S
         rate = (step.done - self._first) / (now - self._began)
         left = f", {(step.total - step.done) / rate:.0f} s left" if rate > 0 else ""
-        self._tell(f"{size(step.done)} of {size(step.total)}, {size(rate)}/s{left} ({step.file})")
+        self._tell(f"{size(step.done)} of {size(step.total)}, {size(rate)}/s{left} ({shown(step.file)})")
 
 
 def pull(host: str) -> str:

@@ -38,6 +38,7 @@ TIDY: Final = r"""
 tidy() {
   case $output in */outputs/?*/?*) ;; *) refuse fetch "$output is no folder of ours" "" ;; esac
   field verb tidy
+  [ "$deep" = yes ] || [ -e "$output" ] || { field left gone; answer; }
   [ "$deep" = no ] || find "$output" -depth -type d -exec rmdir {} \; 2>/dev/null
   rmdir "$output" 2>/dev/null
   if [ -e "$output" ]; then field left yes; else

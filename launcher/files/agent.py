@@ -10,6 +10,7 @@ Rules:
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
 import hashlib
@@ -17,6 +18,7 @@ import json
 import os
 import select
 import stat
+import threading
 import time
 import zlib
 from typing import Any, Callable, Iterator  # noqa: UP035
@@ -27,6 +29,8 @@ from launcher.files.wire import raw, text
 
 _READ = 1 << 20
 _LOCK_S = 30.0
+_BEGINS_S = 3600.0
+"""So long after its folder was made a session may begin: other hosts are sent their files meanwhile."""
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
@@ -51,6 +55,15 @@ class Talk:
         self._coming: Iterator[wire.Frame] = iter(())
         self._held: list[bytes] = []
         self._holds = 0
+        self._turn = threading.Lock()
+
+    def beat(self) -> None:
+        """Until the client is gone: say that this process lives, also while it reads a large file."""
+        with contextlib.suppress(OSError):
+            while True:
+                time.sleep(wire.BEAT_S)
+                with self._turn:
+                    tree.write_all(self._out, memoryview(wire.frame(wire.ALIVE)))
 
     def next(self) -> wire.Frame:
         """Waits for a frame. Raises Gone."""
@@ -99,11 +112,12 @@ class Talk:
         """Raises Gone."""
         self.flush()
         try:
-            sent = os.writev(self._out, parts)
-            for part in parts:
-                if sent < len(part):
-                    tree.write_all(self._out, memoryview(part)[sent:])
-                sent = max(0, sent - len(part))
+            with self._turn:
+                sent = os.writev(self._out, parts)
+                for part in parts:
+                    if sent < len(part):
+                        tree.write_all(self._out, memoryview(part)[sent:])
+                    sent = max(0, sent - len(part))
         except BrokenPipeError:
             raise Gone from None
 
@@ -111,6 +125,7 @@ class Talk:
 def main(read_fd: int, write_fd: int) -> int:
     """Does what the first frame asks for; the exit code."""
     talk = Talk(read_fd, write_fd)
+    threading.Thread(target=talk.beat, daemon=True).start()
     try:
         try:
             request = wire.value_of(talk.expect(wire.REQUEST))
@@ -152,17 +167,22 @@ def push(talk: Talk, request: Any) -> None:
     about = {"path": text(top), "free": folder.free(), "mine": sorted(mine), "entries": entries}
     talk.send(wire.packed(wire.MANIFEST, about))
     plan = wire.unpacked(talk.expect(wire.PLAN))
-    _remember(folder, mine.union(plan["all"]))
+    wanted = {name for name in plan["all"] if names.acceptable(name)}
+    _remember(folder, mine | wanted)  # of what is killed meanwhile
     receiver = _Receiver(talk, folder)
     try:
         receiver.prepare(plan, mine)
         receiver.run()
         receiver.finish(plan)
+    except BaseException:
+        receiver.drop()  # first: a full disk has room again
+        with contextlib.suppress(OSError):
+            _remember(folder, mine | receiver.put)
+        raise
     finally:
         receiver.drop()
-    removed = receiver.removed
-    _remember(folder, set(plan["all"]))
-    talk.send(wire.said(wire.DONE, {"path": text(top), "removed": removed}))
+    _remember(folder, mine & wanted | receiver.put)
+    talk.send(wire.said(wire.DONE, {"path": text(top), "removed": receiver.removed}))
 
 
 def _look(top: bytes) -> tuple[Folder, list[Entry]]:
@@ -211,9 +231,12 @@ def _remember(folder: Folder, put: set[str]) -> None:
     fd = folder.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     try:
         tree.write_all(fd, memoryview(zlib.compress(json.dumps(sorted(put)).encode("ascii"), 1)))
+        folder.replace(temporary, names.PUSHED)
+    except OSError:
+        folder.remove(temporary)
+        raise
     finally:
         os.close(fd)
-    folder.replace(temporary, names.PUSHED)
 
 
 class _Receiver:
@@ -225,6 +248,8 @@ class _Receiver:
         self._about: list[Any] = []
         self._temporary = ""
         self.removed = 0
+        self.put: set[str] = set()
+        """What is here since this push."""
         os.umask(0)  # this process makes nothing but these files, with the modes that they have at the client
 
     def prepare(self, plan: Any, mine: set[str]) -> None:
@@ -233,19 +258,27 @@ class _Receiver:
             if name in mine and names.acceptable(name):
                 self._each(name, lambda n=name: self._remove(n))  # type: ignore[misc]
         for name, mode in plan["folders"]:
-            self._each(name, lambda n=name, m=mode: self._folder.make_folder(n, m))  # type: ignore[misc]
+            self._each(name, lambda n=name, m=mode: self._make_folder(n, m))  # type: ignore[misc]
 
     def finish(self, plan: Any) -> None:
         """What depends on nothing: links, and modes (a folder's may forbid to write in it)."""
         for name, target in plan["links"]:
             if not names.stays_inside(name, target):
                 raise wire.Garbled("a link that leads outside")
-            self._each(name, lambda n=name, t=target: self._folder.link(n, t))  # type: ignore[misc]
+            self._each(name, lambda n=name, t=target: self._link(n, t))  # type: ignore[misc]
         for name, mode in plan["modes"]:
             self._each(name, lambda n=name, m=mode: self._folder.set_mode(n, m))  # type: ignore[misc]
 
     def _remove(self, name: str) -> None:
         self.removed += self._folder.remove(name)
+
+    def _make_folder(self, name: str, mode: int) -> None:
+        self._folder.make_folder(name, mode)
+        self.put.add(name)
+
+    def _link(self, name: str, target: str) -> None:
+        self._folder.link(name, target)
+        self.put.add(name)
 
     def _each(self, name: str, act: Callable[[], None]) -> None:
         """A failure concerns that name alone, unless nothing can be written any more."""
@@ -302,6 +335,7 @@ class _Receiver:
         os.utime(self._fd, ns=(mtime, mtime))
         self._folder.replace(self._temporary, name)
         self._temporary = ""
+        self.put.add(name)
 
     def drop(self) -> None:
         """Whatever is under way; idempotent."""
@@ -349,22 +383,27 @@ def fetch(talk: Talk, request: Any) -> None:
 
 
 def _without_busy(folder: Folder, scan: tree.Scan) -> tree.Scan:
-    """Without the folders in it that somebody holds a lock on: they are still written to."""
-    busy = []
+    """Without the folders in it that somebody holds a lock on: they are still written to. And without new
+    ones in which nothing is: their sessions are about to begin."""
+    busy, new = set(), set()
+    filled = {entry.name.partition("/")[0] for entry in scan.entries if "/" in entry.name}
     for entry in scan.entries:
         if entry.kind == tree.FOLDER and "/" not in entry.name:
-            fd = folder.open(entry.name, os.O_RDONLY | os.O_DIRECTORY)
-            try:
-                fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
-            except BlockingIOError:
-                busy.append(entry.name)
-            except OSError:
-                pass
-            finally:
-                os.close(fd)
-    left = [entry for entry in scan.entries if entry.name.partition("/")[0] not in busy]
-    skipped = [pair for pair in scan.skipped if pair[0].partition("/")[0] not in busy]
-    return tree.Scan(left, skipped + [(name, "a session still writes there") for name in busy], [])
+            with contextlib.suppress(OSError):
+                fd = folder.open(entry.name, os.O_RDONLY | os.O_DIRECTORY)
+                try:
+                    age = time.time() - os.fstat(fd).st_mtime
+                    if entry.name not in filled and age < _BEGINS_S:
+                        new.add(entry.name)
+                    fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+                except BlockingIOError:
+                    busy.add(entry.name)
+                finally:
+                    os.close(fd)
+    out = busy | new
+    left = [entry for entry in scan.entries if entry.name.partition("/")[0] not in out]
+    skipped = [pair for pair in scan.skipped if pair[0].partition("/")[0] not in out]
+    return tree.Scan(left, skipped + [(name, "a session still writes there") for name in sorted(busy)], [])
 
 
 class _Sender:
@@ -494,6 +533,8 @@ class _Sender:
             if entry.kind == tree.FILE and (
                 not stat.S_ISREG(seen.st_mode) or (seen.st_size, seen.st_mtime_ns) != entry[3:5]
             ):
+                return index, "it has changed since"
+            if entry.kind == tree.LINK and not self._folder.is_link(entry.name, entry.target):
                 return index, "it has changed since"
             if entry.kind == tree.FOLDER:
                 return index, ""

@@ -18,6 +18,8 @@ from launcher.model import Completed, Stage
 
 _T = TypeVar("_T")
 _START_S = 30.0
+SILENT_S = 30.0
+"""An agent that says nothing for so long stands still: stopped, or in a container that is paused."""
 _NO_PYTHON = (126, 127)
 _SHIPPED = ("wire", "names", "tree", "agent")
 """In the order in which they import each other."""
@@ -67,8 +69,12 @@ class Channel:
             raise await self.why_it_ended() from error
 
     async def read(self) -> bytes:
-        """Bytes for a `Frames`. Raises StageError when it has ended."""
-        data = await self._stream.read()
+        """Bytes for a `Frames`. Raises StageError when it has ended, or stands still."""
+        try:
+            data = await asyncio.wait_for(self._stream.read(), SILENT_S)
+        except asyncio.TimeoutError as error:
+            cause = f"nothing has come for {SILENT_S:g} s: what runs there stands still"
+            raise Unreachable(self._host, self._stage, cause, self._next_step) from error
         if not data:
             raise await self.why_it_ended()
         return data
@@ -80,7 +86,8 @@ class Channel:
                 for kind, payload in self._coming:
                     if kind == wire.FAILED:
                         raise self.failed(payload)
-                    return kind, payload
+                    if kind != wire.ALIVE:
+                        return kind, payload
                 self._coming = self._frames.feed(await self.read())
 
     async def expect(self, kind: int) -> memoryview:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -34,12 +35,14 @@ async def fetch(
     remove: bool = True,
     kept: bool = False,
     named: bool = False,
+    beside: Callable[[str, str], None] | None = None,
 ) -> Fetched:
     """Bring what is in the folder `remote` (or that one file) into the folder `into`, which is made.
 
     Nothing that exists is overwritten: see Fetched.beside. `remove`: what has arrived and was verified is
     removed there. `kept`: folders in `remote` that a running session writes to are left out. `named`: a
-    folder keeps its own name, inside of `into`. `python`, `remote`: see push.
+    folder keeps its own name, inside of `into`. `beside`: told of Fetched.beside as it comes; what is removed
+    there is not told of again after a cut. `python`, `remote`: see push.
     Raises StageError; Unreachable when the connection was cut: called again, it goes on where it was.
     """
     request = {"do": "fetch", "from": remote, "kept": kept}
@@ -52,7 +55,7 @@ async def fetch(
             prefix = os.path.basename(about["path"]) if named and not about["single"] else ""
             landing = await _land(channel, host, str(about["path"]), into, prefix)
             try:
-                run = _Run(host, channel, landing, entries, progress, remove)
+                run = _Run(host, channel, landing, entries, progress, remove, beside)
                 return await run.whole(about["skipped"])
             finally:
                 landing.close()
@@ -89,6 +92,7 @@ class _Run:
     entries: list[tree.Entry]
     progress: OnStep | None
     remove: bool
+    tell_beside: Callable[[str, str], None] | None
     files: list[str] = field(default_factory=list)
     beside: list[tuple[str, str]] = field(default_factory=list)
     missing: list[tuple[str, str]] = field(default_factory=list)
@@ -115,6 +119,8 @@ class _Run:
         except OSError as error:
             raise self.channel.error(f"cannot write here: {tree.why(error)}") from error
         self.missing += survey.failed
+        for name, here in survey.beside:
+            self._is_beside(name, here)
         wanted = await self._without_same(survey)
         await self._ask(self._fitting(wanted))
         await self._links(survey)
@@ -173,10 +179,15 @@ class _Run:
     def _arrived(self, index: int, name: str, wanted: str, here: str, size: int) -> None:
         self.files.append(here)
         if here != wanted:
-            self.beside.append((wanted, here))
+            self._is_beside(wanted, here)
         if self.remove:
             self._verified.append(index)
             self._unsynced += size
+
+    def _is_beside(self, wanted: str, here: str) -> None:
+        self.beside.append((wanted, here))
+        if self.tell_beside is not None:
+            self.tell_beside(wanted, here)
 
     async def _receive(self) -> None:
         """Reads while a thread writes what came before."""
@@ -219,7 +230,7 @@ class _Run:
                 outcome = self.landing.end(about)
                 if outcome is None and "error" in about and about["i"] in self._items:
                     outcome = Outcome(self._items[about["i"]], why=str(about["error"]))
-            else:
+            elif kind != wire.ALIVE:
                 found.append((kind, payload))
             if outcome is not None:
                 found.append(outcome)

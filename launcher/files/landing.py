@@ -69,6 +69,8 @@ class Survey:
     items: list[Item]
     links: list[tuple[int, Entry, str]]
     failed: list[tuple[str, str]]
+    beside: list[tuple[str, str]]
+    """Folders: the name, and what it is called here since something else has that name."""
 
 
 class Landing:
@@ -80,6 +82,7 @@ class Landing:
         into.mkdir(parents=True, exist_ok=True)
         self._folder = Folder(os.fsencode(into))
         self._folders: dict[str, str] = {}
+        self._beside: list[tuple[str, str]] = []
         self._made: set[str] = set()
         """Folders that were not here before: nothing is in them."""
         self._small = names.part_name(host, f"{os.getpid()}-{secrets.token_hex(4)}")
@@ -125,7 +128,7 @@ class Landing:
             except OSError as error:
                 broken.add(entry.name)
                 failed.append((entry.name, tree.why(error)))
-        return Survey(items, links, failed)
+        return Survey(items, links, failed, self._beside)
 
     def _here(self, name: str) -> str:
         folder, _, base = name.rpartition("/")
@@ -145,6 +148,8 @@ class Landing:
                 elif not stat.S_ISDIR(seen.st_mode):
                     continue
                 self._folders[entry.name] = name
+                if name != wanted:
+                    self._beside.append((wanted, name))
                 break
 
     def _item_of(self, index: int, entry: Entry) -> Item:
@@ -244,7 +249,8 @@ class Landing:
         try:
             self._fd = self._folder.open(item.part, os.O_RDWR | os.O_CREAT, item.entry.mode | 0o600)
             fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if os.fstat(self._fd).st_size < item.offset:
+            seen = os.fstat(self._fd)
+            if seen.st_size < item.offset or not self._still(item.part, seen):
                 raise BlockingIOError
             self._item, self._hash = item, hashlib.sha256()
             self._read_part(item.offset)
@@ -258,6 +264,11 @@ class Landing:
         except OSError as error:
             return self._fail(item, error)
         return None
+
+    def _still(self, part: str, seen: os.stat_result) -> bool:
+        """Whether what was opened is that part alone; else somebody has just given it its real name."""
+        now = self._folder.look(part)
+        return now is not None and now.st_ino == seen.st_ino and seen.st_nlink == 1
 
     def _read_part(self, length: int) -> None:
         os.lseek(self._fd, 0, os.SEEK_SET)

@@ -21,7 +21,7 @@ class PushPlan:
     links: tuple[tuple[str, str], ...]
     modes: tuple[tuple[str, int], ...]
     everything: tuple[str, ...]
-    """All names that are to be there: a later push may remove those."""
+    """All names that are this push's or were an earlier one's: a later push may remove those."""
     skipped: tuple[tuple[str, str], ...]
     needed: int
     """Bytes that it needs there at most, beyond what there is."""
@@ -34,13 +34,20 @@ class PushPlan:
         }  # fmt: skip
 
 
-def push_plan(here: Sequence[Entry], there: Sequence[Entry], mine: Iterable[str]) -> PushPlan:
-    """`mine`: what earlier pushes have put there; nothing else is removed."""
+def push_plan(
+    here: Sequence[Entry], there: Sequence[Entry], mine: Iterable[str], unread: Iterable[str] = ()
+) -> PushPlan:
+    """`mine`: what earlier pushes have put there; nothing else is removed. `unread`: what is here and could
+    not be looked at: it and what is below stays there as it is."""
     ours, theirs = set(mine), {entry.name: entry for entry in there}
     wanted = {entry.name: entry for entry in here}
     blocked = _blocked(here, theirs, ours)
     here = [entry for entry in here if not _is_below(entry.name, blocked)]
-    remove = [name for name in theirs if name in ours and name not in wanted]
+    unknown = dict.fromkeys(unread, "")
+    gone = [name for name in theirs if name in ours and name not in wanted]
+    stays = [name for name in gone if _is_below(name, unknown)]
+    above = {name[:at] for name in stays for at in range(len(name)) if name[at] == "/"}
+    remove = [name for name in gone if not _is_below(name, unknown) and name not in above]
     send, folders, links, modes, unchanged = [], [], [], [], 0
     for entry in here:
         other = theirs.get(entry.name)
@@ -64,13 +71,15 @@ def push_plan(here: Sequence[Entry], there: Sequence[Entry], mine: Iterable[str]
             unchanged += 1
             if other.mode != entry.mode:
                 modes.append((entry.name, entry.mode))
+    new = {entry.name for entry in send} | {name for name, _ in (*folders, *links)}
+    everything = [entry.name for entry in here if entry.name in ours or entry.name in new] + stays
     send.sort(key=lambda entry: (entry.name.rpartition("/")[0], entry.name))
     replaced = sum(theirs[entry.name].size for entry in send if entry.name in theirs)
     sizes = [rounded(entry.size) for entry in send]
     needed = min(sum(sizes), sum(sizes) - replaced + max(sizes, default=0))
     return PushPlan(
         tuple(send), unchanged, tuple(sorted(remove, reverse=True)), tuple(folders), tuple(links),
-        tuple(sorted(modes, reverse=True)), tuple(entry.name for entry in here),
+        tuple(sorted(modes, reverse=True)), tuple(everything),
         tuple(sorted(blocked.items())), max(0, needed),
     )  # fmt: skip
 

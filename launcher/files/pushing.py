@@ -6,6 +6,7 @@ import os
 import stat
 from collections.abc import Awaitable, Collection, Generator
 from dataclasses import dataclass, field
+from itertools import product
 from pathlib import Path
 
 from launcher.command import quote
@@ -92,7 +93,8 @@ async def _send(
 def _decide(found: Scan, payload: memoryview) -> tuple[PushPlan, str]:
     about = wire.unpacked(payload)
     there = [tree.entry_of(row) for row in about["entries"]]
-    return push_plan(found.entries, there, about["mine"]), str(about["path"])
+    unread = [name for name, _ in found.skipped]
+    return push_plan(found.entries, there, about["mine"], unread), str(about["path"])
 
 
 async def _feed(host: str, channel: Channel, source: _Source, progress: OnStep | None) -> None:
@@ -219,5 +221,9 @@ def _moved(fd: int, before: os.stat_result) -> bool:
 
 
 def _inside(folder: Path, paths: Collection[Path]) -> frozenset[str]:
-    """Those that lie in the folder, by their names in it."""
-    return frozenset(text(os.fsencode(path.relative_to(folder))) for path in paths if folder in path.parents)
+    """Those that lie in the folder, by their names in it; whichever links led to either."""
+    found = set()
+    for top, path in product({folder, folder.resolve()}, {*paths, *(path.resolve() for path in paths)}):
+        if top in path.parents:
+            found.add(text(os.fsencode(path.relative_to(top))))
+    return frozenset(found)

@@ -198,6 +198,16 @@ class Folder:
         fd, base = self.within(name)
         os.symlink(raw(target), base, dir_fd=fd)
 
+    def is_link(self, name: str, target: str) -> bool:
+        """Whether such a link stands there. Raises OSError."""
+        fd, base = self.within(name)
+        try:
+            return os.readlink(base, dir_fd=fd) == raw(target)
+        except OSError as error:
+            if error.errno != errno.EINVAL:
+                raise
+            return False
+
     def remove(self, name: str) -> bool:
         """A file, a link or an empty folder; False: it was not there, or not empty. Raises OSError."""
         fd, base = self.within(name)

@@ -9,6 +9,7 @@
     HASH     whose digests                           REMOVED  what was not, and why
     REMOVE   what has been verified at the client    FAILED   it ends here, and why
     DONE     that was all                            DONE     all is done
+                                                     ALIVE    every few seconds, whatever it is doing
 
 Rules:
 - standard library only, Python 3.8: this is executed on the machine, where nothing of ours is installed;
@@ -24,8 +25,11 @@ import zlib
 from typing import Any, Iterator, Tuple  # noqa: UP035  (evaluated below, by Python 3.8 too)
 
 REQUEST, DIGEST, PLAN, WHOLE, FILE, DATA, END, DROP, GET, HASH, REMOVE, DONE = range(1, 13)
-MANIFEST, SAME, PROBLEM, HASHED, REMOVED, FAILED = range(21, 27)
-_KINDS = frozenset([*range(1, 13), *range(21, 27)])
+MANIFEST, SAME, PROBLEM, HASHED, REMOVED, FAILED, ALIVE = range(21, 28)
+_KINDS = frozenset([*range(1, 13), *range(21, 28)])
+
+BEAT_S = 2.0
+"""Between two ALIVE: who hears nothing for many of them talks to something that stands still."""
 
 CHUNK = 1 << 18
 """Bytes of content in a frame, at most."""

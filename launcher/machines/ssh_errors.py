@@ -209,7 +209,8 @@ def no_channel(attempt: Attempt, remote_socket: str, error: asyncssh.ChannelOpen
 
 def no_session(attempt: Attempt, error: Exception) -> StageError:
     """The error for a connection that opens no (further) exec."""
-    if isinstance(error, asyncssh.ChannelOpenError):
+    # Once the connection has ended asyncssh says so by this error, too: nobody there has refused anything.
+    if isinstance(error, asyncssh.ChannelOpenError) and error.reason != "SSH connection closed":
         cause = f"{attempt.where} opens no further session: {error.reason} (MaxSessions in its sshd_config?)"
         return StartFailed(attempt.name, Stage.SHELL, cause, f"by hand: {attempt.ssh} 'exec sh -c id'")
     return Unreachable(attempt.name, Stage.CONNECT, f"{attempt.where}: {error}", f"by hand: {attempt.ssh}")

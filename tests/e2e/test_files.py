@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import dataclasses
 import os
 import shutil
@@ -21,6 +22,8 @@ from relay import Relay
 from launcher import files
 from launcher.command import quote
 from launcher.errors import StageError, Unreachable
+from launcher.files.landing import Landing
+from launcher.files.wire import BEAT_S
 from launcher.machines.pool import Machines
 
 ODD = [
@@ -222,10 +225,10 @@ def test_what_exists_is_never_overwritten(way):
     assert sorted(first.files) == [
         "d.lab-pc/x", "log.lab-pc", "same",
     ]  # fmt: skip
-    assert first.beside == (("log", "log.lab-pc"),)
+    assert first.beside == (("d", "d.lab-pc"), ("log", "log.lab-pc"))
     write(way.there / "log", "newer, and longer")
     second = way.fetch(remove=False)
-    assert second.beside == (("log", "log.lab-pc.2"),)
+    assert second.beside == (("d", "d.lab-pc"), ("log", "log.lab-pc.2"))
     third = way.fetch(remove=False)
     assert (third.beside, third.bytes) == (second.beside, 0)
     assert (way.back / "log").read_text() == "old"
@@ -311,6 +314,80 @@ def test_a_folder_that_a_session_still_writes_to_is_left_out(here):
     assert here.fetch(kept=True).files == ("busy/b",)
     assert not here.there.exists()
     assert here.fetch(kept=True) == files.Fetched((), 0, (), ())
+
+
+def test_what_no_push_has_put_there_no_push_removes(here):
+    """Neither what could not be sent, nor what was there before and is the same."""
+    for name in ("grows", "same", "put"):
+        write(here.here / name, os.urandom(LARGE) if name == "grows" else "text")
+    write(here.there / "grows", "theirs")
+    write(here.there / "same")
+    os.utime(here.there / "same", ns=(1, (here.here / "same").stat().st_mtime_ns))
+    (here.here / "empty").mkdir()
+    (here.there / "empty").mkdir()
+
+    def ever(step):
+        with (here.here / "grows").open("ab") as file:
+            file.write(b"more")
+
+    assert [name for name, _ in here.push(progress=ever).skipped] == ["grows"]
+    shutil.rmtree(here.here)
+    here.here.mkdir()
+    assert here.push().removed == 1
+    assert sorted(os.listdir(here.there)) == [".se-remote-pushed", "empty", "grows", "same"]
+    assert (here.there / "grows").read_text() == "theirs"
+
+
+def test_what_is_left_out_is_so_whichever_links_lead_to_it(here):
+    write(here.here / "results" / "bag")
+    (here.world.directory / "short").symlink_to("here")
+    for path in (here.here, here.world.directory / "short"):
+        assert here.push(leave_out=[path / "results"]).sent == 0
+        folder, here.here = here.here, here.world.directory / "short"
+        assert here.push(leave_out=[path / "results"]).sent == 0
+        here.here = folder
+
+
+def test_what_takes_the_place_of_a_link_there_is_not_removed(here):
+    write(here.there / "a", "one")
+    (here.there / "link").symlink_to("a")
+
+    def change(step):
+        (here.there / "link").unlink(missing_ok=True)
+        write(here.there / "link", "what nobody has yet")
+
+    done = here.fetch(progress=change)
+    assert ("link", "it is here, but not removed there: it has changed since") in done.missing
+    assert (here.there / "link").read_text() == "what nobody has yet"
+
+
+def test_the_folder_of_a_session_that_is_about_to_begin_stays(here):
+    write(here.there / "over" / "a")
+    for name in ("begins", "was never begun"):
+        (here.there / name).mkdir()
+    os.utime(here.there / "was never begun", (1, 1))
+    done = here.fetch(kept=True)
+    assert (done.files, done.missing) == (("over/a",), ())
+    assert os.listdir(here.there) == ["begins"]
+
+
+def test_a_part_that_has_just_got_its_name_is_not_written_to(here, monkeypatch):
+    """Another fetch has opened it before, and got the lock after."""
+    content = os.urandom(LARGE)
+    write(here.there / "bag", content)
+    real, names = Landing.begin, []
+
+    def begin(self, item):
+        if not names:
+            names.append(item.part)
+            write(here.back / item.part, content)
+            os.link(here.back / item.part, here.back / "bag")
+        return real(self, item)
+
+    monkeypatch.setattr(Landing, "begin", begin)
+    here.fetch()
+    assert (here.back / "bag").read_bytes() == (here.back / "bag.lab-pc").read_bytes() == content
+    assert not (here.back / "bag").samefile(here.back / "bag.lab-pc"), "it was cut off and written again"
 
 
 # -- what cannot be read or written --------------------------------------------------------------------
@@ -508,6 +585,47 @@ def test_a_push_that_was_cut_leaves_nothing_half_done(relayed):
     relayed.relay.restore()
     relayed.push()
     assert contents(relayed.there) == contents(relayed.here)
+
+
+def agents(world) -> list[int]:
+    """The processes that do it on the machine."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            ours = world.mark.encode() in (process / "environ").read_bytes()
+            if ours and b"<se-remote " in (process / "cmdline").read_bytes():
+                found.append(int(process.name))
+        except OSError:
+            continue
+    return found
+
+
+@pytest.mark.parametrize("what", [pytest.param("push", marks=pytest.mark.slow), "fetch"])
+def test_what_stands_still_there_is_given_up_and_what_is_slow_is_not(here, monkeypatch, what):
+    monkeypatch.setattr("launcher.files.channel.SILENT_S", 2 * BEAT_S)
+    write((here.here if what == "push" else here.there) / "large", os.urandom(4 * LARGE))
+    stopped = []
+
+    def stop(step):
+        if not stopped:
+            stopped.extend(agents(here.world))
+            for pid in stopped:
+                os.kill(pid, signal.SIGSTOP)
+
+    try:
+        with pytest.raises(Unreachable) as caught:
+            getattr(here, what)(progress=stop)
+        assert "stands still" in str(caught.value)
+    finally:
+        for pid in stopped:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGCONT)
+    assert stopped
+    if what == "push":
+        holder = subprocess.Popen(["flock", str(here.there), "sleep", str(3 * BEAT_S)])
+        here.push()
+        holder.wait()
+        assert contents(here.there) == contents(here.here)
 
 
 def test_ctrl_c_during_a_pull_and_another_pull(world):

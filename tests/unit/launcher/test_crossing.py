@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -51,7 +52,7 @@ def test_the_folders_there_are_made_ours_alone_and_removed_when_nothing_is_in_th
     assert tidy(False) == "yes" and tidy(True) == "yes"
     assert (output / "a b" / "file").exists() and not (output / "a b" / "c").exists()
     (output / "a b" / "file").unlink()
-    assert tidy(False) == "yes" and tidy(True) == "no"
+    assert tidy(False) == "yes" and tidy(True) == "no" and tidy(False) == "gone"
     assert list((home / ".local/state/se-remote").iterdir()) == []
     refused = run(shell, scripts.tidy(base="", nonce="n", output=str(home), deep=True), home)
     assert refused.verb == "refused" and home.exists()
@@ -105,23 +106,28 @@ class Desk:
         self.crossing._outputs = [crossing._Output(FAR, "/outputs/lab-pc/1", tmp_path / "out")]
         monkeypatch.setattr(files, "fetch", self.fetch)
         monkeypatch.setattr(Crossing, "_tidy", self.tidy)
-        self.left = [True, False]
+        self.left = ["yes", "no"]
+        self.before_it_ends: list[tuple[str, str]] = []
 
     async def reach(self, host: HostSpec) -> object:
         return object()
 
-    async def tidy(self, *_: object, deep: bool) -> bool:
+    async def tidy(self, *_: object, deep: bool) -> str:
         return self.left[deep]
 
-    async def fetch(self, *_: object, **__: object) -> Fetched:
+    async def fetch(self, *_: object, beside: Callable[[str, str], None], **__: object) -> Fetched:
         self.tries += 1
         outcome = self.outcomes.pop(0) if len(self.outcomes) > 1 else self.outcomes[0]
         if isinstance(outcome, float):
             await asyncio.sleep(outcome)
             raise AssertionError("it was to be given up")
         if isinstance(outcome, Exception):
+            for pair in self.before_it_ends:
+                beside(*pair)
             raise outcome
         assert isinstance(outcome, Fetched)
+        for pair in outcome.beside:
+            beside(*pair)
         return outcome
 
     def remark(self, host: HostSpec, stage: Stage, text: str, level: str) -> None:
@@ -137,10 +143,47 @@ ALL = Fetched(("bag",), 10, (), ())
 
 def test_a_cut_is_tried_again_and_what_came_is_said(monkeypatch, tmp_path):
     desk = Desk(monkeypatch, tmp_path, CUT, Fetched(("bag", "x.lab-pc"), 10, (("x", "x.lab-pc"),), ()))
+    desk.before_it_ends = [("w", "w.lab-pc"), ("x", "x.lab-pc")]
     assert desk.back() == [] and desk.tries == 2
-    assert [level for level, _ in desk.said] == ["info", "warning"]
-    assert "2 output files fetched" in desk.said[0][1] and "x.lab-pc" in desk.said[1][1]
+    assert [level for level, _ in desk.said] == ["warning", "warning", "info"]
+    assert "2 output files fetched" in desk.said[2][1]
+    assert "w.lab-pc" in desk.said[0][1] and "x.lab-pc" in desk.said[1][1], "each once"
     assert desk.back() == [], "once"
+
+
+def test_a_folder_that_is_gone_there_is_named(monkeypatch, tmp_path):
+    desk = Desk(monkeypatch, tmp_path, ALL)
+    desk.left = ["gone", "no"]
+    (left,) = desk.back()
+    assert "/outputs/lab-pc/1 is not there any more" in left and desk.tries == 0
+    assert desk.said == [("error", left.partition(": ")[2])]
+
+
+def test_a_name_with_any_byte_is_said_in_one_line(monkeypatch, tmp_path):
+    odd = "two\nlines \udcff"
+    fetched = Fetched(("x",), 1, ((odd, f"{odd}.lab-pc"),), ((odd, f"a link that leads outside, to {odd}"),))
+    desk = Desk(monkeypatch, tmp_path, fetched)
+    desk.back()
+    texts = [text for _, text in desk.said]
+    assert len(texts) == 3
+    for text in texts:
+        assert text.isprintable() and text.encode()
+
+
+def test_a_way_that_was_renewed_while_it_was_fetched_is_not_used_any_more(monkeypatch, tmp_path):
+    desk, ways = Desk(monkeypatch, tmp_path, ALL), iter(["old", "new"])
+    used = []
+
+    async def reach(self, host):
+        return next(ways)
+
+    async def tidy(self, item, runner, *_, deep):
+        used.append(runner)
+        return "no" if deep else "yes"
+
+    desk.crossing._reach = reach.__get__(desk)
+    monkeypatch.setattr(Crossing, "_tidy", tidy)
+    assert desk.back() == [] and used == ["old", "new"]
 
 
 @pytest.mark.parametrize(
@@ -162,15 +205,15 @@ def test_what_cannot_be_fetched_stays_and_is_named(monkeypatch, tmp_path, error,
 
 def test_names_that_did_not_come_and_what_was_written_late(monkeypatch, tmp_path):
     desk = Desk(monkeypatch, tmp_path, Fetched(("a",), 1, (), (("big", "no space left on device"),)))
-    desk.left = [True, True]
+    desk.left = ["yes", "yes"]
     (text,) = desk.back()
     assert "big was not fetched: no space left on device" in text and "se-remote pull lab-pc" in text
     desk = Desk(monkeypatch, tmp_path, ALL)
-    desk.left = [True, True]
+    desk.left = ["yes", "yes"]
     (text,) = desk.back()
     assert "after the actions had ended" in text
     desk = Desk(monkeypatch, tmp_path, ALL)
-    desk.left = [False, False]
+    desk.left = ["no", "no"]
     assert desk.back() == [] and desk.tries == 0 and desk.said == [], "nothing was written"
 
 

@@ -35,6 +35,13 @@ def test_only_what_changed_is_sent():
     assert plan.remove == ()
 
 
+def test_what_cannot_be_looked_at_here_is_not_gone():
+    there = [folder("d"), folder("d/closed"), file("d/closed/f"), file("d/gone")]
+    plan = push_plan([], there, ["d", "d/closed", "d/closed/f", "d/gone"], ["d/closed"])
+    assert plan.remove == ("d/gone",)
+    assert set(plan.everything) >= {"d/closed", "d/closed/f"}, "a later push may remove them"
+
+
 def test_what_a_push_has_put_there_goes_and_what_others_have_put_there_stays():
     there = [folder("old"), file("old/f"), file("theirs"), folder("keep")]
     plan = push_plan([folder("keep")], there, ["old", "old/f", "keep", "never"])

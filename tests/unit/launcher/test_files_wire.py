@@ -64,7 +64,7 @@ def test_what_is_sent_is_python_3_8_and_the_standard_library(path):
     own = {f"launcher.files.{name}" for name in channel._SHIPPED} | {"launcher.files"}
     known = {
         "__future__", "collections.abc", "contextlib", "errno", "fcntl", "hashlib", "json", "os", "select",
-        "stat", "struct", "time", "typing", "zlib",
+        "stat", "struct", "threading", "time", "typing", "zlib",
     }  # fmt: skip
     for node in ast.walk(module):
         if isinstance(node, ast.ImportFrom):
