@@ -177,7 +177,7 @@ class Crossing:
         if folders and output is not None:
             _, _, there = await self._places(host, runner, [], output)
         if output is not None:
-            paths.append((str(output), there))
+            paths = _with_output(paths, len(mapped), str(output), there, _inputs_in(output, scenario))
         return Carried(tuple(_with_real(paths)), there)
 
     async def _places(
@@ -382,6 +382,31 @@ def _files(count: int) -> str:
 
 def _expanded(path: str, home: str) -> str:
     return home + path[1:] if path == "~" or path.startswith("~/") else path
+
+
+def _inputs_in(output: Path, scenario: Path | None) -> list[str]:
+    """What is in the output folder before anything runs, when the scenario itself lies there (`-o .`)."""
+    there = os.path.realpath(output)
+    if scenario is None or os.path.commonpath([os.path.realpath(scenario), there]) != there:
+        return []
+    with contextlib.suppress(OSError):
+        return sorted(os.listdir(output))
+    return []
+
+
+def _with_output(
+    paths: Sequence[tuple[str, str]], mapped: int, output: str, there: str, inputs: Sequence[str]
+) -> list[tuple[str, str]]:
+    """With the output folder behind what else is mapped (the first `mapped` by `path_map`). Pure.
+
+    With `inputs` in it, it comes before a folder that is sent and is the same: what is there already is
+    meant as it would be without an output folder, and all else is output.
+    """
+    if not inputs:
+        return [*paths, (output, there)]
+    at = dict(reversed(paths)).get(output, output)
+    as_before = [(posixpath.join(output, name), posixpath.join(at, name)) for name in inputs]
+    return [*paths[:mapped], *as_before, (output, there), *paths[mapped:]]
 
 
 def _with_real(paths: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:

@@ -17,6 +17,7 @@ from launcher.crossing import Crossing, Telling, folders_of, size
 from launcher.errors import LauncherError, NotTrusted, StageError, Unreachable
 from launcher.files import Fetched, Step
 from launcher.model import Completed, HostSpec, Machine, Push, Stage
+from remote_exec.client.paths import PathMap
 
 SHELLS = [["dash"], ["bash"], ["bash", "--posix"], ["busybox", "sh"], ["zsh", "--emulate", "sh"]]
 FAR = HostSpec("lab-pc", Machine("lab-pc.example"), lease=0.6)
@@ -255,3 +256,21 @@ def test_all_hosts_come_to_their_end_before_an_error_is_raised(tmp_path):
     with pytest.raises(LauncherError, match="nowhere is no folder"):
         asyncio.run(desk.send([wrong, FAR], None, tmp_path))
     assert ended == [True]
+
+
+def test_what_is_in_the_output_folder_before_the_run_is_no_output_when_the_scenario_lies_there(tmp_path):
+    work, elsewhere = tmp_path / "work", tmp_path / "elsewhere"
+    work.mkdir()
+    (work / "drive").touch()
+    assert crossing._inputs_in(work, work) == ["drive"] == crossing._inputs_in(work, work / "deep")
+    assert crossing._inputs_in(elsewhere, work) == [] == crossing._inputs_in(work, None)
+
+
+def test_the_output_folder_comes_last_but_before_a_folder_that_is_sent_and_is_the_same():
+    sent = [("/maps", "/opt/maps"), ("/work", "/run/push/work")]
+    assert crossing._with_output(sent, 1, "/out", "/o", []) == [*sent, ("/out", "/o")]
+    paths = PathMap(crossing._with_output(sent, 1, "/work", "/o", ["drive"]))
+    assert paths.path("/work/drive") == "/run/push/work/drive"
+    assert paths.path("/work/new") == "/o/new" and paths.path("/work") == "/o"
+    paths = PathMap(crossing._with_output([], 0, "/work", "/o", ["drive"]))
+    assert paths.path("/work/drive") == "/work/drive" and paths.path("/work/new") == "/o/new"
