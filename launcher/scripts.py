@@ -106,7 +106,9 @@ awaited() {
   return 1
 }
 ours() {
-  mine=; read -r mine rest 2>/dev/null <"$run/wrapper.$token" || return 1
+  mine=; read -r mine mstart mlife 2>/dev/null <"$run/wrapper.$token" || return 1
+  # killed: then its window hangs up, and the server is on its way out by itself
+  alive "$mine" "$mstart" "$mlife" || { [ -s "$run/served.$token" ]; return; }
   pid=; read -r pid rest 2>/dev/null <"$run/pid" || return 1
   while [ -n "$pid" ] && [ "$pid" -gt 1 ]; do
     [ "$pid" = "$mine" ] && return 0

@@ -20,8 +20,8 @@ def question():
     print("answer", repr(ask("secret: ", secret=True)), flush=True)
 
 thread = threading.Thread(target=question, daemon=True)
-thread.start()
 try:
+    thread.start()
     thread.join()
 except KeyboardInterrupt:
     sys.exit(130)
