@@ -360,6 +360,9 @@ def fetch(talk: Talk, request: Any) -> None:
         seen = os.stat(top)
     except FileNotFoundError:
         raise Failed("there is no %s" % text(top), "nothing") from None  # noqa: UP031
+    mark = request.get("mark")
+    if mark and os.path.lexists(os.path.join(top, raw(mark))):
+        raise Failed("%s is the very folder that it is to come into" % text(top))  # noqa: UP031
     if stat.S_ISDIR(seen.st_mode):
         scan, single = tree.scan(top), ""
         folder = Folder(top)

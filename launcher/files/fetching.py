@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
-from collections.abc import Callable
+import secrets
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from launcher.command import quote
-from launcher.files import tree, wire
+from launcher.files import names, tree, wire
 from launcher.files.channel import Channel, Nothing, begun, ended, in_thread, opened
 from launcher.files.landing import Item, Landing, Outcome, Survey
 from launcher.files.plan import amount, rounded
@@ -45,11 +47,16 @@ async def fetch(
     there is not told of again after a cut. `python`, `remote`: see push.
     Raises StageError; Unreachable when the connection was cut: called again, it goes on where it was.
     """
-    request = {"do": "fetch", "from": remote, "kept": kept}
+    mark = names.part_name(host, secrets.token_hex(8))
+    request = {"do": "fetch", "from": remote, "kept": kept, "mark": mark if remove else ""}
+    marked = contextlib.ExitStack()
+    if remove:
+        await in_thread(marked.enter_context, _marked(into / mark))
     step = f"se-remote pull {quote([host] if kept else [host, remote, str(into)])}"
     try:
         async with opened(host, Stage.FETCH, runner, python, request, step) as channel:
             payload = await channel.expect(wire.MANIFEST)
+            await in_thread(marked.close)
             with channel.understood():
                 about, entries = await in_thread(_manifest, payload)
             prefix = os.path.basename(about["path"]) if named and not about["single"] else ""
@@ -63,6 +70,21 @@ async def fetch(
         if kept:
             return Fetched((), 0, (), ())
         raise
+    finally:
+        await in_thread(marked.close)
+
+
+@contextlib.contextmanager
+def _marked(path: Path) -> Iterator[None]:
+    """By this file the agent sees whether the folder here is the one there (a home that both share): what is
+    here already would be removed there."""
+    with contextlib.suppress(OSError):
+        path.touch(0o600, exist_ok=False)
+    try:
+        yield
+    finally:
+        with contextlib.suppress(OSError):
+            path.unlink()
 
 
 def _manifest(payload: memoryview) -> tuple[Any, list[tree.Entry]]:

@@ -361,6 +361,17 @@ def test_what_takes_the_place_of_a_link_there_is_not_removed(here):
     assert (here.there / "link").read_text() == "what nobody has yet"
 
 
+def test_a_folder_is_not_moved_into_itself(way):
+    """A home that a laptop and a robot share: what is here already would be removed there."""
+    write(way.there / "session" / "bag")
+    os.utime(way.there / "session", (1, 1))
+    with pytest.raises(StageError) as caught:
+        way.fetch(into=way.there, kept=True)
+    assert "the very folder that it is to come into" in str(caught.value)
+    assert sorted(contents(way.there)) == [b"session", b"session/bag"]
+    assert way.fetch(into=way.there / "other", kept=True).files == ("session/bag",)
+
+
 def test_the_folder_of_a_session_that_is_about_to_begin_stays(here):
     write(here.there / "over" / "a")
     for name in ("begins", "was never begun"):
