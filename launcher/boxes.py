@@ -10,7 +10,8 @@ marks() { users=$base/.users.$key; ending=$base/.ending.$key; ours=$base/.starte
 look_at_box() {
   box=; status=; exited=; oom=; network=; config=
   shown='{{.Id}} {{.State.Status}} {{.State.ExitCode}} {{.State.OOMKilled}} {{.HostConfig.NetworkMode}}'
-  seen=$(${quick-} "$engine" inspect --type container -f "$shown {{index .Config.Labels \"se-remote\"}}" "$1" 2>&1) || {
+  shown="$shown {{index .Config.Labels \"se-remote\"}}"
+  seen=$(${quick-} "$engine" inspect --type container -f "$shown" "$1" 2>&1) || {
     case $?:${quick-} in 124:?*|143:?*) seen="$engine does not answer within 8 s"; status=silent ;; esac
     trouble=$seen; seen=; return 1
   }
@@ -25,8 +26,10 @@ begun_at() { D inspect --type container -f '{{.Id}} {{.State.StartedAt}}' "$1" 2
 missing() { case $trouble in *[Nn]o\ such\ *) return 0 ;; esac; return 1; }
 state_of_box() {
   be_quick
-  if look_at_box "$1"; then field box_state "$status $exited $oom"
-  elif [ "$status" = silent ]; then field box_state "silent 0 false"
+  # one that hangs is not asked again about the next of its containers
+  if [ "${hung-}" = "$engine" ]; then field box_state "silent 0 false"
+  elif look_at_box "$1"; then field box_state "$status $exited $oom"
+  elif [ "$status" = silent ]; then hung=$engine; field box_state "silent 0 false"
   elif missing; then field box_state "removed 0 false"
   else field box_state "unknown 0 false"; field box_trouble "$trouble"; fi
 }

@@ -343,7 +343,7 @@ class Box:
 
 @dataclass(frozen=True)
 class BoxState:
-    """What its engine says of a container. status: running, paused, exited, removed, silent (its engine hangs), unknown, …"""
+    """What its engine says of a container. status: running, paused, exited, removed, …; silent: it hangs."""
 
     status: str
     code: int = 0
