@@ -38,7 +38,7 @@ STAY_S: Final = 120.0
 """How long a bring-up may use a container beyond its `ready_timeout`. After that its client was killed."""
 _ENVIRONMENT: Final = (
     "PATH HOME DOCKER_HOST DOCKER_CONTEXT DOCKER_CONFIG DOCKER_TLS_VERIFY DOCKER_CERT_PATH CONTAINER_HOST "
-    "CONTAINERS_CONF XDG_RUNTIME_DIR"
+    "CONTAINERS_CONF CONTAINERS_STORAGE_CONF XDG_RUNTIME_DIR"
 )
 
 GUARD: Final = (
