@@ -67,7 +67,11 @@ class Dockerd:
 
     def _import(self) -> None:
         subprocess.run(
-            [DOCKER, "import", "-", IMAGE], input=image_tar(), env=self.environ, check=True, capture_output=True
+            [DOCKER, "import", "-", IMAGE],
+            input=image_tar(),
+            env=self.environ,
+            check=True,
+            capture_output=True,
         )
 
     def run(self, *words: str, check: bool = True) -> subprocess.CompletedProcess[str]:
