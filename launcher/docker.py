@@ -34,9 +34,11 @@ IDLE_S: Final = 30
 ENTER_S: Final = 60.0
 PULL_S: Final = 1800.0
 """What making a container may take, its image's way here included."""
+STAY_S: Final = 120.0
+"""How long a bring-up may use a container beyond its `ready_timeout`. After that its client was killed."""
 _ENVIRONMENT: Final = (
     "PATH HOME DOCKER_HOST DOCKER_CONTEXT DOCKER_CONFIG DOCKER_TLS_VERIFY DOCKER_CERT_PATH CONTAINER_HOST "
-    "CONTAINERS_CONF XDG_RUNTIME_DIR"
+    "CONTAINERS_CONF CONTAINERS_STORAGE_CONF XDG_RUNTIME_DIR"
 )
 
 GUARD: Final = (
@@ -55,7 +57,7 @@ enter() {
   guard_base || refuse container "cannot create $base" "df -h /tmp; ls -ld $base"
   marks; tries=0
   up_seconds
-  until mkdir -p "$users" && printf 'until %s %s\n' "$((up + stay))" "$boot" >"$users/$token"; do
+  until mkdir -p "$users" && printf 'until %s %s\n' "$((up + takes))" "$boot" >"$users/$token"; do
     tries=$((tries + 1)); [ "$tries" -lt 60 ] || refuse container "cannot write to $base" "df -h $base"
     nap
   done 2>/dev/null
@@ -64,19 +66,38 @@ enter() {
     tries=$((tries + 1)); [ "$tries" -lt 300 ] || { rmdir "$ending"; break; }
     nap
   done 2>/dev/null
+  watch_mark
+  be_quick
   how=running
   if [ -n "$image" ]; then make_box; else find_box; fi
   [ "$exclusive" = no ] || [ "$network" = host ] || fail \
     "$key has a network of its own ($network), so \`exclusive\` would not be seen outside of it" \
     "create it with --network host, or take \`exclusive\` out"
+  up_seconds
+  [ ! -f "$users/$token" ] || printf 'until %s %s\n' "$((up + stay))" "$boot" >"$users/$token"
   field verb entered
   field box "$box"
   field key "$key"
   field how "$how"
   answer
 }
+watch_mark() {
+  ( trap '' HUP
+    while read -r word until life <"$users/$token"; do
+      up_seconds
+      [ "${until:-0}" -gt "$up" ] || { leave_box "$token"; rmdir "$base"; break; }
+      sleep 1
+    done ) </dev/null >/dev/null 2>&1 &
+}
+whose_start() {
+  [ -e "$ours" ] || return 0
+  purge_marks
+  set -- "$users"/*
+  [ "$#" -gt 1 ] || [ "$(cat "$ours")" = "$(begun_at "$box")" ] || rm -f "$ours"
+}
 fail() { leave_box "$token"; rmdir "$base" 2>/dev/null; refuse container "$@"; }
 give_up() {
+  [ "$status" != silent ] || fail "$trouble" "sudo systemctl restart docker"
   case $trouble in
     *[Pp]ermission\ denied*)
       fail "no permission to talk to $engine: $trouble" \
@@ -95,13 +116,14 @@ find_box() {
       fail "there is no container called $key" "$engine ps -a"
     }
     case $status in
-      running) return 0 ;;
+      running) whose_start; return 0 ;;
       paused) fail "container $key is paused" "$engine unpause $key" ;;
       restarting|removing) ;;
       *)
-        true >"$ours"; how=started
+        printf '%s\n' "$box" >"$ours"; how=started
         trouble=$(D start "$key" 2>&1 >/dev/null) ||
           { give_up; rm -f "$ours"; fail "container $key cannot be started: $trouble" "$engine logs $key"; }
+        begun_at "$box" >"$ours"
         nap; nap; nap
         look_at_box "$key" && [ "$status" = running ] && return 0
         rm -f "$ours"
@@ -321,7 +343,7 @@ class Box:
 
 @dataclass(frozen=True)
 class BoxState:
-    """What its engine says of a container. status: running, paused, exited, removed, unknown, …"""
+    """What its engine says of a container. status: running, paused, exited, removed, …; silent: it hangs."""
 
     status: str
     code: int = 0
@@ -347,7 +369,8 @@ def enter(spec: HostSpec, slug: str, *, base: str, nonce: str, token: str) -> by
     values = {
         "nonce": nonce, "token": token, "base": base, "name": slug, "engine": box.engine,
         "key": box.name or "", "image": box.image or "", "wanted": config_of(box), "install": install,
-        "exclusive": "yes" if spec.exclusive else "no", "stay": str(int(PULL_S + spec.ready_timeout)),
+        "exclusive": "yes" if spec.exclusive else "no", "stay": str(int(STAY_S + spec.ready_timeout)),
+        "takes": str(int((PULL_S if box.image else ENTER_S) + STAY_S + spec.ready_timeout)),
     }  # fmt: skip
     run = f'run_box() {{ D {quote(words)} "$key" {quote([*labels, GUARD])}; }}'
     parts = [wrapper.COMMON, scripts.REPLY, scripts.PLACE, BOX, run, _ENTER, "place", "enter"]
@@ -432,7 +455,9 @@ def why(box: Box, seen: BoxState) -> tuple[str, str]:
         return "", ""
     if seen.status == "paused":
         return f"container {box.key} is paused", f"{box.engine} unpause {box.key}"
-    if seen.status == "removed":
+    if seen.status == "silent":
+        return f"{box.engine} does not answer", f"{box.engine} info"
+    if seen.status in ("removed", "removing"):
         return f"container {box.key} was removed", f"{box.engine} ps -a"
     if seen.status == "unknown":
         return f"{box.engine} does not say how container {box.key} is: {seen.trouble}", f"{box.engine} info"

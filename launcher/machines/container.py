@@ -167,7 +167,7 @@ class ContainerRunner:
         self.reachable = True
         found = docker.failure(self._host, self.box, seen, said.decode("utf-8", "replace"))
         kind: type[StageError] = NobodyListens if seen.status in _ENDED else StartFailed
-        if seen.status in ("paused", "unknown", "restarting"):
+        if seen.status in ("paused", "silent", "unknown", "restarting"):
             kind = Unreachable
         return kind(found.host, found.stage, found.cause, found.next_step)
 

@@ -31,6 +31,10 @@ class Boxes:
         self._mine.append(name)
         return self.dockerd.create(name, *more, start=start)
 
+    def mine(self, name: str) -> None:
+        """A container of that name may be there after the test, too."""
+        self._mine.append(name)
+
     def host(self, name: str = "lab-pc", *, local: bool = False, **more: Any) -> HostSpec:
         """A host in a container: `box` as the name of one, or a model.Container."""
         box = more.pop("box")

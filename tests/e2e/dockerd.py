@@ -66,26 +66,13 @@ class Dockerd:
         return lines[-1] if lines else "it said nothing"
 
     def _import(self) -> None:
-        packed = io.BytesIO()
-        with tarfile.open(fileobj=packed, mode="w") as tar:
-            parents = {"var": None, **dict.fromkeys(FOLDERS.split())}
-            for name in [*parents, "home/robot"]:
-                entry = tarfile.TarInfo(name)
-                entry.type, entry.mode = tarfile.DIRTYPE, 0o1777 if name in ("tmp", "home/robot") else 0o755
-                tar.addfile(entry)
-            for name in ("bin", "lib", "lib64"):
-                if Path(f"/{name}").is_symlink():
-                    entry = tarfile.TarInfo(name)
-                    entry.type, entry.linkname = tarfile.SYMTYPE, os.readlink(f"/{name}")
-                    tar.addfile(entry)
-            for name, text in (("etc/passwd", PASSWD), ("etc/group", "root:x:0:\nrobot:x:4711:\n")):
-                entry = tarfile.TarInfo(name)
-                entry.size = len(text)
-                tar.addfile(entry, io.BytesIO(text.encode()))
         subprocess.run(
-            [DOCKER, "import", "-", IMAGE], input=packed.getvalue(), env=self.environ, check=True,
+            [DOCKER, "import", "-", IMAGE],
+            input=image_tar(),
+            env=self.environ,
+            check=True,
             capture_output=True,
-        )  # fmt: skip
+        )
 
     def run(self, *words: str, check: bool = True) -> subprocess.CompletedProcess[str]:
         """The docker command."""
@@ -141,6 +128,27 @@ class Dockerd:
                 if needle in Path(f"/proc/{pid}/cmdline").read_bytes():
                     os.kill(pid, signal.SIGKILL)
         self._process = None
+
+
+def image_tar() -> bytes:
+    """The image, for `import`."""
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w") as tar:
+        parents = {"var": None, **dict.fromkeys(FOLDERS.split())}
+        for name in [*parents, "home/robot"]:
+            entry = tarfile.TarInfo(name)
+            entry.type, entry.mode = tarfile.DIRTYPE, 0o1777 if name in ("tmp", "home/robot") else 0o755
+            tar.addfile(entry)
+        for name in ("bin", "lib", "lib64"):
+            if Path(f"/{name}").is_symlink():
+                entry = tarfile.TarInfo(name)
+                entry.type, entry.linkname = tarfile.SYMTYPE, os.readlink(f"/{name}")
+                tar.addfile(entry)
+        for name, text in (("etc/passwd", PASSWD), ("etc/group", "root:x:0:\nrobot:x:4711:\n")):
+            entry = tarfile.TarInfo(name)
+            entry.size = len(text)
+            tar.addfile(entry, io.BytesIO(text.encode()))
+    return packed.getvalue()
 
 
 def options() -> list[str]:

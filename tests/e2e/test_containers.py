@@ -45,7 +45,8 @@ def test_a_running_container(world, boxes, local):
     assert "lab-pc" in world.tmux("list-windows", "-a", "-F", "#{window_name}"), (
         "the window is on the machine"
     )
-    assert "set up" in launcher.read_log(host)[1]
+    # `tail -f` inside brings it to the machine, up to a second later
+    assert private.wait_until(lambda: "set up" in launcher.read_log(host)[1], 10)
     assert launcher.close() == []
     again = world.launcher()
     assert "set up" in again.read_log(host)[1], "its log outlives it, on the machine"
