@@ -229,8 +229,8 @@ class _LauncherOpener:
             raise SetupFailed(_with_next_step(e)) from None
         return {name: Carried(carried.paths, carried.output) for name, carried in sent.items()}
 
-    def bring_back(self, given_up: Sequence[str], interrupted: Callable[[], bool]) -> None:
-        self._launcher.bring_back(given_up, interrupted)
+    def bring_back(self, given_up: Sequence[str], interrupted: Callable[[], bool]) -> list[str]:
+        return self._launcher.bring_back(given_up, interrupted)
 
     def abort(self) -> None:
         self._launcher.abort()

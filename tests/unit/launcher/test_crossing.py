@@ -157,7 +157,7 @@ def test_a_folder_that_is_gone_there_is_named(monkeypatch, tmp_path):
     desk.left = ["gone", "no"]
     (left,) = desk.back()
     assert "/outputs/lab-pc/1 is not there any more" in left and desk.tries == 0
-    assert desk.said == [("error", left.partition(": ")[2])]
+    assert desk.said == [("error", left.removeprefix("output files of lab-pc did not come: "))]
 
 
 def test_a_name_with_any_byte_is_said_in_one_line(monkeypatch, tmp_path):
@@ -208,11 +208,16 @@ def test_names_that_did_not_come_and_what_was_written_late(monkeypatch, tmp_path
     desk = Desk(monkeypatch, tmp_path, Fetched(("a",), 1, (), (("big", "no space left on device"),)))
     desk.left = ["yes", "yes"]
     (text,) = desk.back()
-    assert "big was not fetched: no space left on device" in text and "se-remote pull lab-pc" in text
+    assert text == "output files of lab-pc did not come: big: no space left on device; se-remote pull lab-pc"
+    assert "big was not fetched: no space left on device" in desk.said[1][1]
     desk = Desk(monkeypatch, tmp_path, ALL)
     desk.left = ["yes", "yes"]
     (text,) = desk.back()
     assert "after the actions had ended" in text
+    desk = Desk(monkeypatch, tmp_path, Fetched((), 0, (), tuple((name, "why") for name in "abcde")))
+    (text,) = desk.back()
+    assert "c: why; and 2 more; se-remote pull lab-pc" in text
+    assert len(desk.said) == 5, "each is said"
     desk = Desk(monkeypatch, tmp_path, ALL)
     desk.left = ["no", "no"]
     assert desk.back() == [] and desk.tries == 0 and desk.said == [], "nothing was written"
@@ -222,7 +227,7 @@ def test_hurry_and_time_after_an_interrupt_give_it_up(monkeypatch, tmp_path):
     desk = Desk(monkeypatch, tmp_path, 30.0)
     desk.hurried.set()
     (text,) = desk.back()
-    assert "(interrupted)" in text
+    assert "did not come: interrupted. " in text
     monkeypatch.setattr(crossing, "INTERRUPTED_S", 0.3)
     desk = Desk(monkeypatch, tmp_path, 30.0)
     (text,) = desk.back(interrupted=True)
