@@ -196,11 +196,11 @@ class Runner:
             mine = [proxy for proxy in proxies if proxy.target.name == target.name]
             spec = self._link_spec(line, mine, self._what(root))
             line.link = self._hub.connect(spec, partial(self.queue, line.apply))
+            line.look_up(partial(self.queue, line.apply))
         lines = [self._lines[name] for name in targets]
         limit = max(proxy.setup_timeout for proxy in proxies) + LEAVE_S
         self._wait_for_answers(lines, self.now() + limit)
-        silent = "no answer from {} within {:g} s"
-        failures = [line.gone or silent.format(line.target.name, limit) for line in lines if line.up is None]
+        failures = [line.failure(limit) for line in lines if line.up is None]
         if failures:
             raise SetupFailed("\n".join(failures))
         for target in wanted:

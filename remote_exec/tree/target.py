@@ -24,6 +24,8 @@ class Target:
     """What the opener needs to bring it up; nothing here looks into it."""
     lease: float | None = None
     on_loss: str | None = None
+    guessed: str = ""
+    """Why its name was taken for an address; "": it was written as one."""
 
 
 @dataclass(frozen=True)
