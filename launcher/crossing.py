@@ -308,9 +308,13 @@ class Crossing:
         return left
 
     def _came(self, item: _Output, fetched: files.Fetched) -> list[str]:
-        count = len(fetched.files)
+        same = fetched.unchanged
+        count = len(fetched.files) - same
         if count:
             text = f"{count} output {_files(count)} fetched into {item.into} ({size(fetched.bytes)})"
+            self._remark(item.host, Stage.FETCH, f"{text}, {same} unchanged" if same else text, "info")
+        elif same:
+            text = f"{same} output {_files(same)} unchanged in {item.into}"
             self._remark(item.host, Stage.FETCH, text, "info")
         later = pull(item.host.name)
         reasons = [f"{shown(name)}: {shown(why)}" for name, why in fetched.missing]

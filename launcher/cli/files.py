@@ -74,7 +74,8 @@ def _pull(args: argparse.Namespace) -> int:
         return 0
     for file in done.files:
         output.result(shown(str(into / file)))
-    output.say(f"{name}: {_files(len(done.files))} in {into}{_rate(done.bytes, began)}", "good")
+    text = f"{name}: {_files(len(done.files) - done.unchanged)} stored in {into}{_rate(done.bytes, began)}"
+    output.say(f"{text}; {done.unchanged} unchanged", "good")
     return 1 if done.missing else 0
 
 

@@ -135,7 +135,7 @@ def test_a_folder_there_is_what_it_is_here_and_comes_back_so(way):
 
     fetched = way.fetch(remove=False)
     assert contents(way.back) == expected
-    assert (fetched.beside, fetched.missing) == ((), ())
+    assert (fetched.beside, fetched.missing, fetched.unchanged) == ((), (), 0)
     assert fetched.bytes == pushed.bytes
     assert {os.fsencode(name) for name in fetched.files} == {
         n for n, what in expected.items() if what is not None
@@ -144,6 +144,7 @@ def test_a_folder_there_is_what_it_is_here_and_comes_back_so(way):
 
     once_more = way.fetch(remove=True)
     assert (once_more.bytes, once_more.beside, once_more.missing) == (0, (), ())
+    assert once_more.unchanged == len(once_more.files)
     assert sorted(once_more.files) == sorted(fetched.files)
     assert contents(way.back) == expected
     assert [path.name for path in way.there.iterdir()] == [".se-remote-pushed"]

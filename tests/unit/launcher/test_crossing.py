@@ -152,6 +152,17 @@ def test_a_cut_is_tried_again_and_what_came_is_said(monkeypatch, tmp_path):
     assert desk.back() == [], "once"
 
 
+@pytest.mark.parametrize(
+    ("unchanged", "text"),
+    [(0, "2 output files fetched into {} (10 B)"), (1, "1 output file fetched into {} (10 B), 1 unchanged"),
+     (2, "2 output files unchanged in {}")],
+)  # fmt: skip
+def test_what_was_here_already_is_not_said_to_be_fetched(monkeypatch, tmp_path, unchanged, text):
+    desk = Desk(monkeypatch, tmp_path, Fetched(("a", "b"), 10, (), (), unchanged))
+    assert desk.back() == []
+    assert desk.said == [("info", text.format(tmp_path / "out"))]
+
+
 def test_a_folder_that_is_gone_there_is_named(monkeypatch, tmp_path):
     desk = Desk(monkeypatch, tmp_path, ALL)
     desk.left = ["gone", "no"]
