@@ -817,6 +817,10 @@ def test_push_and_pull_by_hand(world):
     done = terminal.se_remote("pull", "lab-pc", "nowhere")
     assert done.code == 1
     assert f"there is no {home}/nowhere" in done.err
+    assert "127.0.0.1 'ls -la .'   (or what scenarios have left there: se-remote pull lab-pc)" in done.err
+    done = terminal.se_remote("push", "lab-pc", "launch/nav.launch.py")
+    assert done.code == 2 and "nav.launch.py is a file" in done.err
+    assert "its folder: se-remote push lab-pc launch\n" in done.err
     done = terminal.se_remote("push", "lab-pc", "nowhere")
     assert done.code == 2
     assert "there is no folder nowhere" in done.err
