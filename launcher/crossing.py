@@ -47,6 +47,8 @@ _REACH_S: Final = 10.0
 _ANSWER_S: Final = 15.0
 _PAUSE_S: Final = 0.3
 _LOOK_S: Final = 0.1
+_NAMED: Final = 3
+"""So many files are named in a result."""
 TELL_AFTER_S: Final = 1.0
 TELL_EACH_S: Final = 5.0
 
@@ -251,7 +253,7 @@ class Crossing:
             left = self._stays(item, "interrupted")
         except Exception as error:  # what is left must be named, and the end go on, whatever it is
             left = self._stays(item, f"{type(error).__name__}: {error}")
-        return [f"{item.host.name}: {text}" for text in left]
+        return left
 
     async def _until_here(self, item: _Output, given_up: bool, interrupted: Callable[[], bool]) -> list[str]:
         """What has not come, and why."""
@@ -280,7 +282,7 @@ class Crossing:
         if found == "gone" and not telling.moved:
             text = f"{item.there} is not there any more: somebody has removed it, or fetched what was in it"
             self._remark(host, Stage.FETCH, text, "error")
-            return [text]
+            return [_did_not_come(host.name, [text])]
         if found != "yes":
             return []
         try:
@@ -306,17 +308,20 @@ class Crossing:
         return left
 
     def _came(self, item: _Output, fetched: files.Fetched) -> list[str]:
-        count = len(fetched.files)
+        same = fetched.unchanged
+        count = len(fetched.files) - same
         if count:
             text = f"{count} output {_files(count)} fetched into {item.into} ({size(fetched.bytes)})"
+            self._remark(item.host, Stage.FETCH, f"{text}, {same} unchanged" if same else text, "info")
+        elif same:
+            text = f"{same} output {_files(same)} unchanged in {item.into}"
             self._remark(item.host, Stage.FETCH, text, "info")
-        left = [
-            f"{shown(name)} was not fetched: {shown(why)}. It stays there; later: {pull(item.host.name)}"
-            for name, why in fetched.missing
-        ]
-        for text in left:
+        later = pull(item.host.name)
+        reasons = [f"{shown(name)}: {shown(why)}" for name, why in fetched.missing]
+        for name, why in fetched.missing:
+            text = f"{shown(name)} was not fetched: {shown(why)}. It stays there; later: {later}"
             self._remark(item.host, Stage.FETCH, text, "error")
-        return left
+        return [f"{_did_not_come(item.host.name, reasons)}; {later}"] if reasons else []
 
     async def _tidy(self, item: _Output, runner: Runner, seconds: float, *, deep: bool) -> str:
         """Whether something is left in its folder there: yes; no (it was removed); gone (it had been)."""
@@ -326,12 +331,10 @@ class Crossing:
         return reply.get("left")
 
     def _stays(self, item: _Output, reason: str) -> list[str]:
-        text = (
-            f"output files could not be fetched ({reason}). They stay there in {item.there}; "
-            f"later: {pull(item.host.name)}"
-        )
+        name, stay = item.host.name, f"They stay there in {item.there}"
+        text = f"output files could not be fetched ({reason}). {stay}; later: {pull(name)}"
         self._remark(item.host, Stage.FETCH, text, "error")
-        return [text]
+        return [f"{_did_not_come(name, [reason])}. {stay}; {pull(name)}"]
 
     def _telling(self, host: HostSpec, stage: Stage, what: str) -> Telling:
         now = asyncio.get_running_loop().time
@@ -365,6 +368,13 @@ class Telling:
 def pull(host: str) -> str:
     """The command that gets what has stayed there."""
     return quote(["se-remote", "pull", host])
+
+
+def _did_not_come(host: str, reasons: Sequence[str]) -> str:
+    """For the result: what is wrong, briefly; every name has been said by then."""
+    more = len(reasons) - _NAMED
+    text = "; ".join(reasons[:_NAMED]) + (f"; and {more} more" if more > 0 else "")
+    return f"output files of {host} did not come: {text}"
 
 
 def size(number: float) -> str:

@@ -214,6 +214,8 @@ class DirectAddress:
 
     endpoint: str
     """ZeroMQ address: ``tcp://host:port`` or ``ipc://path``."""
+    bare: bool = field(default=False, compare=False)
+    """Written as a mere name, which is an address only since there is no inventory."""
 
 
 @dataclass(frozen=True)

@@ -216,6 +216,11 @@ def _died(spec: HostSpec, reply: Reply, tail: Sequence[str]) -> StageError:
     how = f"exit code {code}" if not isinstance(code, int) or code <= 128 else f"signal {code - 128}"
     version = reply.get("python")
     numbers = re.fullmatch(r"(\d+)\.(\d+)\.\d+", version)
+    if at == "workdir" and spec.docker is not None:
+        denied = "ermission denied" in "\n".join(tail)
+        what = "the user there may not enter {}" if denied else "there is no {} in the container"
+        cause, step = what.format(spec.docker.workdir), f"edit `docker.workdir` {_where(spec)}"
+        return StartFailed(spec.name, Stage.CONTAINER, cause, step, tail)
     if at in ("setup", "shell"):
         stage = Stage.SETUP if at == "setup" else Stage.SHELL
         how = "it ended the shell" if code == 0 else how

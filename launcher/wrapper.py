@@ -288,7 +288,8 @@ def _start(spec: HostSpec) -> str:
     ]
     box = spec.docker
     if box is not None and box.workdir is not None:
-        lines += [f"cd {path_word(box.workdir)} || exit 1", 'export SE_REMOTE_WORKDIR="$PWD"']
+        wrong = "{ printf 'workdir\\n' >\"$SE_REMOTE_RUN/stage\"; exit 1; }"
+        lines += [f"cd {path_word(box.workdir)} || {wrong}", 'export SE_REMOTE_WORKDIR="$PWD"']
     if box is not None and box.login:
         return "\n".join([*lines, *_login(spec)])
     if spec.shell is not None:

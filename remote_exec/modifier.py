@@ -123,14 +123,17 @@ def _resolve(text: str) -> tuple[Target, Inventory | None]:
     from launcher.errors import LauncherError
     from launcher.model import DirectAddress
 
+    folder = ScenarioExecutionConfig().scenario_file_directory
     try:
-        inventory = _inventory(ScenarioExecutionConfig().scenario_file_directory)
+        inventory = _inventory(folder)
         settings = inventories.read_settings(os.environ)
         resolved = inventories.resolve_endpoint(text, inventory, settings, cwd=Path.cwd())
     except LauncherError as e:
         raise ValueError(_with_next_step(e)) from e
     if isinstance(resolved, DirectAddress):
-        return Target(name=text, endpoint=resolved.endpoint), inventory
+        scenario = Path(folder) if folder else None
+        guessed = inventories.not_found(Path.cwd(), scenario) if resolved.bare else ""
+        return Target(name=text, endpoint=resolved.endpoint, guessed=guessed), inventory
     return (
         Target(name=resolved.name, spec=resolved, lease=resolved.lease, on_loss=resolved.on_loss),
         inventory,
@@ -229,8 +232,8 @@ class _LauncherOpener:
             raise SetupFailed(_with_next_step(e)) from None
         return {name: Carried(carried.paths, carried.output) for name, carried in sent.items()}
 
-    def bring_back(self, given_up: Sequence[str], interrupted: Callable[[], bool]) -> None:
-        self._launcher.bring_back(given_up, interrupted)
+    def bring_back(self, given_up: Sequence[str], interrupted: Callable[[], bool]) -> list[str]:
+        return self._launcher.bring_back(given_up, interrupted)
 
     def abort(self) -> None:
         self._launcher.abort()

@@ -89,6 +89,7 @@ async def _demo(folder: Path, output: Output) -> int:
         verdict = await _run_scenario(scenario, environ)
     finally:
         await server.close()
+        await asyncio.to_thread(shutil.rmtree, _logs(host_name(os.getpid())), ignore_errors=True)
     left = await asyncio.to_thread(leftovers, host_name(os.getpid()))
     output.say(f"\nscenario_execution ended with exit code {verdict}", "good" if verdict == 0 else "error")
     measured = folder / _WORK / "results" / "measured.txt"
@@ -100,7 +101,7 @@ async def _demo(folder: Path, output: Output) -> int:
     if left:
         output.say("left behind:\n" + "\n".join(f"  {item}" for item in left), "error")
         return 1
-    output.say("checked: no process, tmux window, socket or directory of the demo is left", "good")
+    output.say("checked: no process, tmux window, socket, log or directory of the demo is left", "good")
     return 0 if verdict == 0 else 1
 
 
@@ -145,6 +146,11 @@ def _indented(text: str) -> str:
     return "".join(f"    {line}\n" if line else "\n" for line in text.splitlines())
 
 
+def _logs(host: str) -> Path:
+    """Where the servers of `host` leave their logs."""
+    return Path.home() / ".local/state/se-remote" / host
+
+
 def leftovers(host: str) -> list[str]:
     """What is left of the server of `host` on this machine; waits for nothing.
 
@@ -152,7 +158,7 @@ def leftovers(host: str) -> list[str]:
     """
     run = f"/tmp/se-remote-{os.getuid()}/{host}"  # noqa: S108 # the run directory's documented place
     outputs = Path.home() / ".local/state/se-remote/outputs" / host
-    left = [str(path) for path in (Path(run), outputs) if path.exists()]
+    left = [str(path) for path in (Path(run), outputs, _logs(host)) if path.exists()]
     marker = f"SE_REMOTE_RUN={run}".encode()
     for entry in Path("/proc").glob("[0-9]*"):
         try:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import os
+import posixpath
 import threading
 import time
 from collections.abc import Awaitable, Callable
@@ -12,7 +14,8 @@ from typing import TypeVar
 from launcher import files
 from launcher.cli.output import Output
 from launcher.cli.selection import select
-from launcher.errors import InventoryError
+from launcher.command import quote
+from launcher.errors import InventoryError, StageError, Unreachable
 from launcher.files.plan import amount
 from launcher.files.progress import Meter, shown
 from launcher.machines.runner import Runner
@@ -35,8 +38,11 @@ def _push(args: argparse.Namespace) -> int:
     output = Output()
     folder = Path(args.folder)
     if not folder.is_dir():
+        if folder.exists():
+            step = f"its folder: se-remote push {quote([args.host, str(folder.parent)])}"
+            raise InventoryError([Problem(f"{args.folder} is a file: push takes a folder")], step)
         problem = Problem(f"there is no folder {args.folder}: push takes a folder")
-        raise InventoryError([problem], f"ls -ld {args.folder}")
+        raise InventoryError([problem], f"ls -la {quote([str(folder.parent)])}")
     to = args.to or folder.resolve().name or "root"
     began = time.monotonic()
 
@@ -44,7 +50,7 @@ def _push(args: argparse.Namespace) -> int:
         python = path_word(spec.python)
         return lambda runner: files.push(spec.name, runner, python, folder, to, progress=meter)
 
-    name, done = _over(args, output, "push", work)
+    name, done = _over(args, output, "push", work, posixpath.dirname(to) or ".")
     for what, why in done.skipped:
         output.say(f"{name}: not sent: {shown(what)}: {why}", "warning")
     text = f"{name}: {_files(done.sent)} sent to {shown(done.path)}{_rate(done.bytes, began)}"
@@ -64,7 +70,8 @@ def _pull(args: argparse.Namespace) -> int:
             spec.name, runner, python, remote, into, progress=meter, remove=kept, kept=kept, named=not kept
         )
 
-    name, done = _over(args, output, "pull", work)
+    there = posixpath.dirname(args.remote.rstrip("/")) or "." if args.remote else OUTPUTS
+    name, done = _over(args, output, "pull", work, there)
     for what, here in done.beside:
         output.say(f"{name}: {shown(what)} exists already: stored as {shown(here)}", "warning")
     for what, why in done.missing:
@@ -74,7 +81,8 @@ def _pull(args: argparse.Namespace) -> int:
         return 0
     for file in done.files:
         output.result(shown(str(into / file)))
-    output.say(f"{name}: {_files(len(done.files))} in {into}{_rate(done.bytes, began)}", "good")
+    text = f"{name}: {_files(len(done.files) - done.unchanged)} stored in {into}{_rate(done.bytes, began)}"
+    output.say(f"{text}; {done.unchanged} unchanged", "good")
     return 1 if done.missing else 0
 
 
@@ -83,8 +91,12 @@ def _over(
     output: Output,
     what: str,
     work: Callable[[HostSpec, files.OnStep], Callable[[Runner], Awaitable[_T]]],
+    there: str,
 ) -> tuple[str, _T]:
-    """The host's name and what `work` gives, with a bar meanwhile."""
+    """The host's name and what `work` gives, with a bar meanwhile.
+
+    there: the folder to look at when it fails.
+    """
     from launcher.lease import Launcher
 
     selection = select(args)
@@ -93,8 +105,35 @@ def _over(
     try:
         with _Bar(output, spec.name, what) as bar:
             return spec.name, launcher.over(spec, work(spec, bar.take))
+    except StageError as error:
+        # Once more helps when the connection was lost, and with nothing else.
+        if isinstance(error, Unreachable) or not error.next_step.startswith(f"se-remote {what} "):
+            raise
+        instead = f"se-remote pull {quote([args.host])}" if what == "pull" and args.remote else ""
+        step = look(spec, there, instead)
+        raise StageError(error.host, error.stage, error.cause, step, error.tail) from None
     finally:
         launcher.close()
+
+
+def look(spec: HostSpec, folder: str, instead: str) -> str:
+    """What to try when something is wrong over there.
+
+    folder: absolute, or from home. instead: another command that may help; "": none.
+    """
+    ls = quote(["ls", "-la", folder.removeprefix("~/") if folder != "~" else "."])
+    machine, ssh = spec.machine, spec.ssh
+    if spec.docker is not None:
+        ls = f"{ls}   (in the container)"
+    elif machine.is_local:
+        ls = f"(cd && {ls})"
+    else:
+        port = ["-p", str(machine.port)] if machine.port else []
+        key = ["-i", os.path.expanduser(ssh.identity)] if ssh.identity else []
+        jump = ["-J", ssh.jump] if ssh.jump else []
+        where = (f"{machine.user}@" if machine.user else "") + str(machine.host)
+        ls = quote(["ssh", *key, *jump, *port, where, ls])
+    return f"{ls}   (or what scenarios have left there: {instead})" if instead else ls
 
 
 class _Bar:

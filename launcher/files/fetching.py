@@ -118,6 +118,7 @@ class _Run:
     files: list[str] = field(default_factory=list)
     beside: list[tuple[str, str]] = field(default_factory=list)
     missing: list[tuple[str, str]] = field(default_factory=list)
+    unchanged: int = 0
     got: int = 0
     total: int = 0
     before: int = 0
@@ -147,7 +148,8 @@ class _Run:
         await self._ask(self._fitting(wanted))
         await self._links(survey)
         await self._receive()
-        return Fetched(tuple(self.files), self.got, tuple(self.beside), tuple(sorted(self.missing)))
+        missing = tuple(sorted(self.missing))
+        return Fetched(tuple(self.files), self.got, tuple(self.beside), missing, self.unchanged)
 
     async def _without_same(self, survey: Survey) -> list[Item]:
         """What is here already needs not come."""
@@ -165,6 +167,7 @@ class _Run:
             for item, name in zip(some, await in_thread(self.landing.same, pairs), strict=True):
                 if name:
                     here.add(item.index)
+                    self.unchanged += 1
                     self._arrived(item.index, item.entry.name, item.name, name, item.entry.size)
         return [item for item in survey.items if item.index not in here]
 
@@ -192,10 +195,11 @@ class _Run:
     async def _links(self, survey: Survey) -> None:
         for index, entry, here in survey.links:
             try:
-                name = await in_thread(self.landing.put_link, here, entry.target)
+                name, new = await in_thread(self.landing.put_link, here, entry.target)
             except OSError as error:
                 self.missing.append((entry.name, f"here: {tree.why(error)}"))
             else:
+                self.unchanged += not new
                 self._arrived(index, entry.name, here, name, 0)
 
     def _arrived(self, index: int, name: str, wanted: str, here: str, size: int) -> None:

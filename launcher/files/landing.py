@@ -202,18 +202,18 @@ class Landing:
                 return name
         return ""
 
-    def put_link(self, name: str, target: str) -> str:
-        """A link, or one beside what stands there; the name that it has. Raises OSError."""
+    def put_link(self, name: str, target: str) -> tuple[str, bool]:
+        """A link, or one beside what stands there; its name, whether it is new. Raises OSError."""
         for number in range(_MANY):
             candidate = names.beside(name, self._host, number)
             try:
                 self._folder.link(candidate, target)
-                return candidate
+                return candidate, True
             except FileExistsError:
                 fd, base = self._folder.within(candidate)
                 try:
                     if os.readlink(base, dir_fd=fd) == wire.raw(target):
-                        return candidate
+                        return candidate, False
                 except OSError:
                     continue
         raise FileExistsError(errno.EEXIST, "too many of that name")

@@ -45,6 +45,8 @@ class Fetched:
     """Name, and the NAME.HOST it is stored as, since a name existed."""
     missing: tuple[tuple[str, str], ...]
     """Name, and why it is not, or not whole, here; it is kept on the host."""
+    unchanged: int = 0
+    """So many of `files` were here already."""
 
 
 OnStep = Callable[[Step], None]

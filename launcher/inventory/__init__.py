@@ -117,6 +117,17 @@ def find(
     return None
 
 
+def not_found(cwd: Path, scenario_dir: Path | None) -> str:
+    """Where `find` has looked in vain, and what to do."""
+    folders = [f"{cwd} and above"]
+    if scenario_dir is not None and cwd / scenario_dir != cwd:
+        folders.insert(0, str(cwd / scenario_dir))
+    return (
+        f"no inventory was found: looked for {FILE_NAME} in {', in '.join(folders)}, and for ~/{USER_FILE}\n"
+        f"    try: write one (docs/inventory.md), or name it: {INVENTORY}=FILE"
+    )
+
+
 def _candidates(
     environ: Mapping[str, str], cwd: Path, scenario_dir: Path | None, is_private: Callable[[Path], bool]
 ) -> Iterator[Path]:
@@ -181,6 +192,7 @@ __all__ = [
     "find",
     "known_names",
     "load",
+    "not_found",
     "read",
     "read_settings",
     "resolve_endpoint",

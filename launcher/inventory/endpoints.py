@@ -21,9 +21,9 @@ from pathlib import Path
 from launcher.errors import InventoryError
 from launcher.inventory.entries import BUILT_IN
 from launcher.inventory.kinds import parse_machine
-from launcher.inventory.report import Place, Report
+from launcher.inventory.report import Place, Report, printable
 from launcher.inventory.resolve import Inventory, resolve_host, split_name
-from launcher.inventory.settings import MAP, Settings, check_settings, read_settings
+from launcher.inventory.settings import INVENTORY, MAP, Settings, check_settings, read_settings
 from launcher.model import DirectAddress, HostSpec, Problem
 
 DEFAULT_PORT = 7613
@@ -186,7 +186,9 @@ def _address(
         return _tcp(text[6:], place, report)
     bare = inventory is None and _HOSTNAME.match(text) is not None and text != "local"
     if text == "localhost" or bare or ("://" not in text and (":" in text or _ip(text))):
-        return _tcp(text, place, report)
+        found = _tcp(text, place, report)
+        guessed = bare and text != "localhost" and not _ip(text)
+        return replace(found, bare=True) if found is not None and guessed else found
     return None
 
 
@@ -275,10 +277,8 @@ def _of_inventory(
     return resolve_host(document, text, variants, settings.params, report)
 
 
-_NO_FILE = (
-    "looked for se-remote.yaml here and above, and in ~/.config/se-remote; "
-    "name one with --inventory or SE_REMOTE_INVENTORY"
-)
+_LOOKED = "looked for se-remote.yaml here and above, and for ~/.config/se-remote/inventory.yaml"
+_NO_FILE = f"{_LOOKED}; name one with --inventory or {INVENTORY}"
 
 
 def _named(text: str, inventory: Inventory | None, settings: Settings, report: Report) -> HostSpec | None:
@@ -289,7 +289,11 @@ def _named(text: str, inventory: Inventory | None, settings: Settings, report: R
         report.add(Place("", 0, text), "is no host", "a machine is written user@machine or user@machine:port")
         return None
     if inventory is None and split_name(text)[0] != "local":
-        report.add(Place("", 0, text), "there is no inventory", f"write user@{text}, or {_NO_FILE}")
+        report.add(Place("", 0, text), "there is no inventory", _LOOKED)
+        machine = printable(split_name(text)[0])
+        report.next_step = (
+            f"write user@{machine}, or name an inventory: --inventory FILE, or {INVENTORY}=FILE"
+        )
         return None
     return _of_inventory(text, inventory, settings, report)
 

@@ -47,6 +47,7 @@ class Report:
     def __init__(self, problems: Iterable[Problem] = ()) -> None:
         self._problems: list[Problem] = []
         self._more = 0
+        self.next_step = ""
         self.extend(problems)
 
     @property
@@ -88,7 +89,7 @@ class Report:
 
     def raise_if_any(self) -> None:
         if self._problems:
-            raise InventoryError(self.problems())
+            raise InventoryError(self.problems(), self.next_step)
 
 
 @dataclass(frozen=True)

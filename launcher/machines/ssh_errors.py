@@ -163,7 +163,9 @@ def _host_key(attempt: Attempt, text: str) -> StageError:
         return _fail(attempt, Stage.CONNECT, cause, step, NotTrusted)
     kind = algorithm.removeprefix("ssh-").split("-")[0]
     scan = quote(["ssh-keyscan", *(["-p", str(port)] if port else []), "-t", kind, attempt.host])
-    step = f"if that is its key: {scan} >> {quote([file])}"
+    folder = str(Path(file).expanduser().parent)
+    make = "" if os.path.isdir(folder) else f"mkdir -p -m 700 {quote([folder])} && "
+    step = f"if that is its key: {make}{scan} >> {quote([file])}"
     if attempt.jump:
         step = f"if that is its key, accept it: {attempt.ssh}"
     cause = f"the host key of {attempt.where} is not known: {shown}"

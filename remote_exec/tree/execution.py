@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from typing import Any, Final
+from xml.sax.saxutils import escape
 
 ABORTED: Final = "Aborted"
 """The failure message that its signal handler records."""
@@ -32,12 +33,16 @@ def was_aborted(execution: Any) -> bool:
     return any(getattr(result, "failure_message", "") == ABORTED for result in results)
 
 
-def fail_last(execution: Any, left: Sequence[str]) -> None:
-    """The scenario that was run last has left something behind: it has failed, whatever it says."""
+def fail_last(execution: Any, left: Sequence[str], message: str = "") -> None:
+    """The scenario that was run last has left `left` behind: it has failed, whatever it says.
+
+    message: why, in test.xml; "": what `left` says. The runner writes it as it is, so it is escaped here.
+    """
     results = getattr(execution, "results", None)
     if not left or not results:
         return
     result, text = results[-1], "\n".join(left)
     if result.result:
-        result.result, result.failure_message = False, "left running on a host"
+        message = escape(message or "; ".join(left), {'"': "&quot;"})
+        result.result, result.failure_message = False, message
     result.failure_output = "\n\n".join(filter(None, (result.failure_output, text)))

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import socket
+import threading
+from collections.abc import Callable
+from functools import partial
+
 from remote_exec.client.hub import HostLink
 from remote_exec.client.link import Delivery, Gone, LinkUp, Note
 from remote_exec.tree.target import Opened, Say, Target
@@ -29,6 +34,21 @@ class HostLine:
         elif isinstance(item, Note):
             self._say(item.level, f"[{self.target.name}] {item.text}")
 
+    def look_up(self, tell: Callable[[Gone], None]) -> None:
+        """What was only taken for an address may be no name of a machine: `tell` hears of it, in a thread.
+
+        An address that was written as one is waited for: its machine may come up.
+        """
+        host = (self.target.endpoint or "").removeprefix("tcp://").rpartition(":")[0]
+        if self.target.guessed:
+            work = partial(_look_up, host, tell)
+            threading.Thread(target=work, name=f"look up {host}", daemon=True).start()
+
+    def failure(self, waited: float) -> str:
+        """Why nothing has answered."""
+        reason = self.gone or f"no answer from {self.target.name} within {waited:g} s"
+        return f"{reason}; {self.target.guessed}" if self.target.guessed else reason
+
     @property
     def settled(self) -> bool:
         return self.up is not None or bool(self.gone)
@@ -44,3 +64,11 @@ class HostLine:
             self._say("info", f"[{name}] {text}")
         elif theirs != version:
             self._say("info", f"[{name}] runs version {theirs}, this is {version}; they fit together")
+
+
+def _look_up(host: str, tell: Callable[[Gone], None]) -> None:
+    try:
+        socket.getaddrinfo(host, None)
+    except (OSError, UnicodeError) as error:
+        why = getattr(error, "strerror", None) or str(error)
+        tell(Gone(f"there is no host called {host} ({why})"))

@@ -15,7 +15,7 @@ scenario_execution never calls `shutdown()` on behaviours, and its signal handle
 | a second signal, or one during the end    | the end is shortened                                       |
 
 An abort (a signal, an exception, an end that nobody announced) is told to the hosts, which then run their
-`on_stop`. What is still there after it was killed makes the scenario's result a failure.
+`on_stop`. What is still there after it was killed, or has not come back, makes the result a failure.
 
 Idempotent throughout. Handlers and hooks are put back as they were.
 """
@@ -51,6 +51,7 @@ LEAVE_S: Final = 2.0
 DRAIN_S: Final = 5.0
 SHOW_S: Final = 0.1
 WAKE_S: Final = 0.25
+LEFT_RUNNING: Final = "left running on a host"
 
 
 def runner_of(root: Any, logger: Any, opener_factory: OpenerFactory) -> Runner:
@@ -195,11 +196,11 @@ class Runner:
             mine = [proxy for proxy in proxies if proxy.target.name == target.name]
             spec = self._link_spec(line, mine, self._what(root))
             line.link = self._hub.connect(spec, partial(self.queue, line.apply))
+            line.look_up(partial(self.queue, line.apply))
         lines = [self._lines[name] for name in targets]
         limit = max(proxy.setup_timeout for proxy in proxies) + LEAVE_S
         self._wait_for_answers(lines, self.now() + limit)
-        silent = "no answer from {} within {:g} s"
-        failures = [line.gone or silent.format(line.target.name, limit) for line in lines if line.up is None]
+        failures = [line.failure(limit) for line in lines if line.up is None]
         if failures:
             raise SetupFailed("\n".join(failures))
         for target in wanted:
@@ -252,7 +253,7 @@ class Runner:
         """What the actions of the last scenario have written, after they have ended."""
         if self._opener is not None:
             lost = [name for name, line in self._lines.items() if line.gone or self._away(line)]
-            self._opener.bring_back(lost, self.interrupted)
+            fail_last(self._execution, self._opener.bring_back(lost, self.interrupted))
 
     def _away(self, line: HostLine) -> bool:
         """After a signal nobody waits for a host that cannot be reached just then."""
@@ -347,7 +348,7 @@ class Runner:
                 for text in scenario.end(abort=self._gave_up or self._signals.count > 0):
                     self.say("error", text)
                 self._gave_up = False
-                fail_last(self._execution, scenario.left)
+                fail_last(self._execution, scenario.left, LEFT_RUNNING)
             self._bring_back()
             if scenario is not None:
                 self._drain()
@@ -370,7 +371,7 @@ class Runner:
             if self._opener is not None:
                 for text in self._opener.close(self.hurry):
                     self.say("error", text)
-                fail_last(self._execution, self._opener.leftovers())
+                fail_last(self._execution, self._opener.leftovers(), LEFT_RUNNING)
         finally:
             if self._hub is not None:
                 self._hub.close()

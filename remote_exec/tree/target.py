@@ -24,6 +24,8 @@ class Target:
     """What the opener needs to bring it up; nothing here looks into it."""
     lease: float | None = None
     on_loss: str | None = None
+    guessed: str = ""
+    """Why its name was taken for an address; "": it was written as one."""
 
 
 @dataclass(frozen=True)
@@ -65,10 +67,10 @@ class Opener(Protocol):
         scenario: the folder of the .osc file. output: the folder here that `bring_back` fills.
         """
 
-    def bring_back(self, given_up: Sequence[str], interrupted: Callable[[], bool]) -> None:
+    def bring_back(self, given_up: Sequence[str], interrupted: Callable[[], bool]) -> list[str]:
         """Get what actions have written since `send`; says itself what becomes of it. Idempotent.
 
-        given_up: hosts that are lost.
+        given_up: hosts that are lost. Returns for each host what did not come, why, and the next step.
         """
 
     def abort(self) -> None:

@@ -363,13 +363,15 @@ def test_server_killed_leaves_a_dead_state(world, local):
 
 
 def test_unknown_host_key_shows_fingerprint_and_command(world):
-    world.known_hosts.write_text("")
-    error = _failure(world, world.standin(), Unreachable)
+    known = world.directory / "no ssh yet" / "known_hosts"
+    host = world.standin(ssh=SshOptions(str(world.sshd.client_key), None, str(known)))
+    error = _failure(world, host, Unreachable)
     assert error.stage is Stage.CONNECT and "SHA256:" in str(error) and "ssh-keyscan -p" in error.next_step
     # the command really accepts it
-    os.system(error.next_step.split(": ", 1)[1] + " 2>/dev/null")
+    assert os.system(error.next_step.split(": ", 1)[1] + " 2>/dev/null") == 0
+    assert known.parent.stat().st_mode & 0o777 == 0o700
     launcher = world.launcher()
-    launcher.open([world.standin()])
+    launcher.open([host])
     assert launcher.close() == []
 
 

@@ -148,7 +148,7 @@ def test_user_workdir_login_and_environment(world, boxes):
         (Container(image="no.such.example/image:1"), "container", "cannot be pulled", "docker pull no.such"),
         (Container("nav", engine="podman-x"), "container", "no podman-x on this machine", "install podman-x"),
         (Container("nav", user="nobody-x"), "container", "has no user nobody-x", "set `user`"),
-        (Container("nav", workdir="/no/such"), "shell", "`shell` failed", ""),
+        (Container("nav", workdir="/no/such"), "container", "no /no/such in the", "`docker.workdir`"),
         (Container("stops"), "container", "exited at once (exit code 3)", "docker logs stops"),
         (Container("sleeps"), "container", "is paused", "docker unpause sleeps"),
     ],

@@ -135,7 +135,7 @@ def test_a_folder_there_is_what_it_is_here_and_comes_back_so(way):
 
     fetched = way.fetch(remove=False)
     assert contents(way.back) == expected
-    assert (fetched.beside, fetched.missing) == ((), ())
+    assert (fetched.beside, fetched.missing, fetched.unchanged) == ((), (), 0)
     assert fetched.bytes == pushed.bytes
     assert {os.fsencode(name) for name in fetched.files} == {
         n for n, what in expected.items() if what is not None
@@ -144,6 +144,7 @@ def test_a_folder_there_is_what_it_is_here_and_comes_back_so(way):
 
     once_more = way.fetch(remove=True)
     assert (once_more.bytes, once_more.beside, once_more.missing) == (0, (), ())
+    assert once_more.unchanged == len(once_more.files)
     assert sorted(once_more.files) == sorted(fetched.files)
     assert contents(way.back) == expected
     assert [path.name for path in way.there.iterdir()] == [".se-remote-pushed"]
@@ -827,6 +828,10 @@ def test_push_and_pull_by_hand(world):
     done = terminal.se_remote("pull", "lab-pc", "nowhere")
     assert done.code == 1
     assert f"there is no {home}/nowhere" in done.err
+    assert "127.0.0.1 'ls -la .'   (or what scenarios have left there: se-remote pull lab-pc)" in done.err
+    done = terminal.se_remote("push", "lab-pc", "launch/nav.launch.py")
+    assert done.code == 2 and "nav.launch.py is a file" in done.err
+    assert "its folder: se-remote push lab-pc launch\n" in done.err
     done = terminal.se_remote("push", "lab-pc", "nowhere")
     assert done.code == 2
     assert "there is no folder nowhere" in done.err

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 import signal
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 import sshd as private
@@ -117,6 +119,17 @@ def test_a_scenario_that_fails_and_one_that_writes_nothing(terminal):
     done = terminal.scenario(terminal.call("nothing.sh"), "-o", str(terminal.out))
     assert done.code == 0, done.text
     assert "fetched" not in done.out
+
+
+def test_what_cannot_come_fails_a_scenario_whose_actions_succeeded(terminal):
+    terminal.script("writes.sh", 'echo data >"$1/data"', 'mkfifo "$1/<pipe>"')
+    done = terminal.scenario(terminal.call("writes.sh"), "-o", str(terminal.out))
+    assert done.code == 1, done.text
+    failure = ElementTree.parse(terminal.out / "test.xml").find(".//failure")
+    assert failure.get("message").startswith(f"output files of {terminal.name} did not come: <pipe>: ")
+    assert failure.get("message").endswith(f"; se-remote pull {terminal.name}")
+    assert (terminal.out / "data").read_text() == "data\n"
+    shutil.rmtree(terminal.outputs)
 
 
 def test_two_scenarios_in_one_file_each_have_their_own(terminal):

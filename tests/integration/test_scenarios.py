@@ -216,6 +216,19 @@ def test_nobody_at_the_address(run, tmp_path):
     assert f"no answer from {Nobody.path}" in output and "scenario_execution_server" in output
 
 
+def test_a_name_without_an_inventory_that_is_no_machine(run, tmp_path):
+    """Said at once, and where an inventory was looked for: the time that it may take is not waited."""
+
+    class Nobody:
+        path = "no-such-machine.invalid"
+
+    body = '        log("x") with:\n            remote("no-such-machine.invalid", setup_timeout: 600s)\n'
+    output = fails(run(Nobody, body))
+    assert "there is no host called no-such-machine.invalid (" in output
+    assert "no inventory was found: looked for se-remote.yaml in " in output
+    assert "~/.config/se-remote/inventory.yaml" in output and "SE_REMOTE_INVENTORY=FILE" in output
+
+
 # --- what only our own carries
 
 

@@ -152,12 +152,23 @@ def test_a_cut_is_tried_again_and_what_came_is_said(monkeypatch, tmp_path):
     assert desk.back() == [], "once"
 
 
+@pytest.mark.parametrize(
+    ("unchanged", "text"),
+    [(0, "2 output files fetched into {} (10 B)"), (1, "1 output file fetched into {} (10 B), 1 unchanged"),
+     (2, "2 output files unchanged in {}")],
+)  # fmt: skip
+def test_what_was_here_already_is_not_said_to_be_fetched(monkeypatch, tmp_path, unchanged, text):
+    desk = Desk(monkeypatch, tmp_path, Fetched(("a", "b"), 10, (), (), unchanged))
+    assert desk.back() == []
+    assert desk.said == [("info", text.format(tmp_path / "out"))]
+
+
 def test_a_folder_that_is_gone_there_is_named(monkeypatch, tmp_path):
     desk = Desk(monkeypatch, tmp_path, ALL)
     desk.left = ["gone", "no"]
     (left,) = desk.back()
     assert "/outputs/lab-pc/1 is not there any more" in left and desk.tries == 0
-    assert desk.said == [("error", left.partition(": ")[2])]
+    assert desk.said == [("error", left.removeprefix("output files of lab-pc did not come: "))]
 
 
 def test_a_name_with_any_byte_is_said_in_one_line(monkeypatch, tmp_path):
@@ -208,11 +219,16 @@ def test_names_that_did_not_come_and_what_was_written_late(monkeypatch, tmp_path
     desk = Desk(monkeypatch, tmp_path, Fetched(("a",), 1, (), (("big", "no space left on device"),)))
     desk.left = ["yes", "yes"]
     (text,) = desk.back()
-    assert "big was not fetched: no space left on device" in text and "se-remote pull lab-pc" in text
+    assert text == "output files of lab-pc did not come: big: no space left on device; se-remote pull lab-pc"
+    assert "big was not fetched: no space left on device" in desk.said[1][1]
     desk = Desk(monkeypatch, tmp_path, ALL)
     desk.left = ["yes", "yes"]
     (text,) = desk.back()
     assert "after the actions had ended" in text
+    desk = Desk(monkeypatch, tmp_path, Fetched((), 0, (), tuple((name, "why") for name in "abcde")))
+    (text,) = desk.back()
+    assert "c: why; and 2 more; se-remote pull lab-pc" in text
+    assert len(desk.said) == 5, "each is said"
     desk = Desk(monkeypatch, tmp_path, ALL)
     desk.left = ["no", "no"]
     assert desk.back() == [] and desk.tries == 0 and desk.said == [], "nothing was written"
@@ -222,7 +238,7 @@ def test_hurry_and_time_after_an_interrupt_give_it_up(monkeypatch, tmp_path):
     desk = Desk(monkeypatch, tmp_path, 30.0)
     desk.hurried.set()
     (text,) = desk.back()
-    assert "(interrupted)" in text
+    assert "did not come: interrupted. " in text
     monkeypatch.setattr(crossing, "INTERRUPTED_S", 0.3)
     desk = Desk(monkeypatch, tmp_path, 30.0)
     (text,) = desk.back(interrupted=True)

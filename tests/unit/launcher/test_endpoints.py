@@ -254,7 +254,7 @@ class TestCommandLine:
     @pytest.mark.parametrize(
         ("text", "inventory", "message"),
         [
-            ("lab-pc", None, "write user@lab-pc"),
+            ("lab-pc", None, "lab-pc: there is no inventory (looked for se-remote.yaml here and above, and"),
             ("lab-pc+debug", None, "there is no inventory"),
             ("lab-cp", INV, 'did you mean "lab-pc"'),
             ("tcp://x:1", INV, "user@machine"),
@@ -271,6 +271,29 @@ class TestCommandLine:
         with pytest.raises(InventoryError) as caught:
             resolve_machine_arg(text, inventory)
         assert message in str(caught.value)
+
+    def test_without_an_inventory_the_next_step_is_said(self) -> None:
+        with pytest.raises(InventoryError) as caught:
+            resolve_machine_arg("lab-pc+debug", None)
+        step = "write user@lab-pc, or name an inventory: --inventory FILE, or SE_REMOTE_INVENTORY=FILE"
+        assert caught.value.next_step == step
+
+    @pytest.mark.parametrize(
+        ("text", "inventory", "bare"),
+        [
+            ("lab-pc", None, True),
+            ("lab-pc:7613", None, False),
+            ("tcp://lab-pc", None, False),
+            ("10.0.0.1", None, False),
+            ("localhost", None, False),
+            ("10.0.0.1", INV, False),
+        ],
+    )
+    def test_a_name_that_is_an_address_for_want_of_an_inventory(
+        self, text: str, inventory: Inventory | None, bare: bool
+    ) -> None:
+        found = resolve_endpoint(text, inventory)
+        assert isinstance(found, DirectAddress) and found.bare is bare
 
     def test_a_plain_variant_is_for_those_that_have_it(self) -> None:
         settings = read_settings({}, variants=["debug"])

@@ -1,12 +1,13 @@
 """Decisions from replies."""
 
 import json
+from dataclasses import replace
 
 import pytest
 
 from launcher import plan
 from launcher.errors import Conflict, LauncherError, NotReady, StartFailed, Unreachable
-from launcher.model import Completed, HostSpec, Machine, Stage, State
+from launcher.model import Completed, Container, HostSpec, Machine, Stage, State
 from remote_exec.messages import WIRE_VERSION
 
 SPEC = HostSpec("lab-pc", Machine("lab-pc.example"), python="~/venv/bin/python", source="lab.yaml:7")
@@ -71,6 +72,21 @@ def test_errors_of_a_bring_up(sections, kind, stage, text):
     with pytest.raises(kind, match=None) as caught:
         plan.read_bring_up(SPEC, frames(**sections))
     assert caught.value.stage is stage and text in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("log", "text"),
+    [
+        ("cd: /ws: No such file", "there is no /ws in the"),
+        ("cd: /ws: Permission denied", "may not enter /ws"),
+    ],
+)
+def test_a_working_directory_that_is_not_in_the_container(log, text):
+    spec = replace(SPEC, docker=Container("nav", workdir="/ws"))
+    with pytest.raises(StartFailed) as caught:
+        plan.read_bring_up(spec, frames(verb="dead", exit={"stage": "workdir", "code": 1}, log=log))
+    assert caught.value.stage is Stage.CONTAINER and text in caught.value.cause
+    assert caught.value.next_step.startswith("edit `docker.workdir` ")
 
 
 def found(**endpoint: object) -> plan.Found:

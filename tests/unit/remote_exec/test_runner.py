@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import signal
 from types import SimpleNamespace
+from xml.etree import ElementTree
 
 import pytest
 
 from remote_exec.errors import SetupFailed
-from remote_exec.tree.execution import find_execution
+from remote_exec.tree.execution import fail_last, find_execution
 from remote_exec.tree.runner import Runner, runner_of
 from remote_exec.tree.signals import SIGNALS
 
@@ -209,3 +210,30 @@ def test_an_end_that_nobody_announced_is_an_abort(runner, execution):
     runner._scenario = FakeScenario(execution.calls)
     runner._at_exit()
     assert execution.calls == ["end, given up"]
+
+
+def test_output_that_did_not_come_fails_the_scenario_in_words_that_test_xml_can_hold():
+    came = SimpleNamespace(result=True, failure_message="", failure_output="")
+    failed = SimpleNamespace(result=False, failure_message="Aborted", failure_output="it said")
+    text = 'output files of lab-pc did not come: "<&>": the disk is full; se-remote pull lab-pc'
+    for result in (came, failed):
+        execution = ScenarioExecution()
+        execution.results = [SimpleNamespace(result=True), result]
+        runner = Runner(execution, Logger(), lambda *_: None)
+        asked = []
+        runner._opener = SimpleNamespace(
+            bring_back=lambda lost, interrupted, asked=asked: asked.append(lost) or [text],
+            close=lambda hurry: [],
+            leftovers=list,
+        )
+        assert execution.process_results()
+        assert asked == [[]] and execution.results[0].result
+    assert not came.result and came.failure_output == text
+    assert ElementTree.fromstring(f'<failure message="{came.failure_message}"/>').get("message") == text
+    assert (failed.failure_message, failed.failure_output) == ("Aborted", f"it said\n\n{text}")
+
+
+def test_nothing_that_did_not_come_fails_nothing():
+    result = SimpleNamespace(result=True, failure_message="", failure_output="")
+    fail_last(SimpleNamespace(results=[result]), [])
+    assert result.result and not result.failure_output
