@@ -37,6 +37,7 @@ from launcher.command import quote
 from launcher.errors import LauncherError, NotTrusted, StageError, StartFailed, Unreachable
 from launcher.files.progress import shown
 from launcher.frames import framed
+from launcher.machines.container import ContainerRunner
 from launcher.machines.runner import Runner
 from launcher.model import HostSpec, Stage
 from launcher.wrapper import path_word
@@ -186,7 +187,8 @@ class Crossing:
         """The home and run directories there, and where to write."""
         nonce, session = secrets.token_hex(12), secrets.token_hex(3) if output is not None else ""
         slug = plan.slug(host.name)
-        script = scripts.places(slug, base=self._base, nonce=nonce, keys=keys, session=session)
+        base = self._base_at(runner)
+        script = scripts.places(slug, base=base, nonce=nonce, keys=keys, session=session)
         reply = await framed(host.name, runner, script, nonce, _ANSWER_S)
         if reply.verb == "refused":
             raise StartFailed(host.name, Stage(reply.get("stage")), reply.get("cause"), reply.get("next"))
@@ -321,9 +323,13 @@ class Crossing:
     async def _tidy(self, item: _Output, runner: Runner, seconds: float, *, deep: bool) -> str:
         """Whether something is left in its folder there: yes; no (it was removed); gone (it had been)."""
         nonce = secrets.token_hex(12)
-        script = scripts.tidy(base=self._base, nonce=nonce, output=item.there, deep=deep)
+        script = scripts.tidy(base=self._base_at(runner), nonce=nonce, output=item.there, deep=deep)
         reply = await framed(item.host.name, runner, script, nonce, seconds)
         return reply.get("left")
+
+    def _base_at(self, runner: Runner) -> str:
+        """Where the run directories are: in a container under a base of its own."""
+        return runner.box.base if isinstance(runner, ContainerRunner) else self._base
 
     def _stays(self, item: _Output, reason: str) -> list[str]:
         text = (

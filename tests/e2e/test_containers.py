@@ -235,6 +235,23 @@ def test_a_scenario_in_a_container(terminal, boxes, local):
     assert private.wait_until(lambda: boxes.dockerd.containers() == [], 20)
 
 
+def test_what_is_sent_into_a_container_that_stays_goes_with_its_server(terminal, boxes):
+    """It lies in the run directory of that server, in no other: the fixture finds what is left in `nav`."""
+    boxes.create("nav")
+    inventory(terminal, boxes, {"container": "nav"}, local=True, push="scenario")
+    box = boxes.dockerd.run("inspect", "-f", "{{.Id}}", "nav").stdout[:12]
+    (terminal.folder / "params.yaml").write_text("speed: 1\n")
+    out = terminal.folder / "out"
+    body = f'run_process("cp {terminal.folder}/params.yaml {out}/seen") with:\n    remote("lab-pc")\n'
+    body += 'run_process("pwd") with:\n    remote("lab-pc")\n'
+    done = terminal.scenario(body, "-o", str(out))
+    assert done.code == 0, done.text
+    assert (out / "seen").read_text() == "speed: 1\n"
+    assert f"/tmp/se-remote-{world_uid()}-{box}/{terminal.name}/push/" in done.out, done.out
+    assert boxes.dockerd.exec("nav", "sh", "-c", "ls -d /tmp/se-remote-*/* 2>/dev/null") == ""
+    assert boxes.dockerd.exec("nav", "sh", "-c", "ls -d ~/.local/state/se-remote/* /outputs") == ""
+
+
 def test_commands_about_one_that_is_kept_up(terminal, boxes):
     boxes.create("nav")
     inventory(terminal, boxes, {"container": "nav"})
