@@ -313,7 +313,7 @@ class Crossing:
             text = f"{count} output {_files(count)} fetched into {item.into} ({size(fetched.bytes)})"
             self._remark(item.host, Stage.FETCH, text, "info")
         left = [
-            f"{shown(name)} was not fetched: {shown(why)}. It stays there; later: {pull(item.host.name)}"
+            f"{shown(name)} was not fetched: {shown(why)}. It stays there; later: {pull(item.host)}"
             for name, why in fetched.missing
         ]
         for text in left:
@@ -334,7 +334,7 @@ class Crossing:
     def _stays(self, item: _Output, reason: str) -> list[str]:
         text = (
             f"output files could not be fetched ({reason}). They stay there in {item.there}; "
-            f"later: {pull(item.host.name)}"
+            f"later: {pull(item.host)}"
         )
         self._remark(item.host, Stage.FETCH, text, "error")
         return [text]
@@ -368,9 +368,13 @@ class Telling:
         self._tell(f"{size(step.done)} of {size(step.total)}, {size(rate)}/s{left} ({shown(step.file)})")
 
 
-def pull(host: str) -> str:
-    """The command that gets what has stayed there."""
-    return quote(["se-remote", "pull", host])
+def pull(host: HostSpec) -> str:
+    """The command that gets what has stayed there. A container that is somebody's is looked into while a
+    server of ours is in it."""
+    command = quote(["se-remote", "pull", host.name])
+    if host.docker is not None and not host.docker.image:
+        return f"{quote(['se-remote', 'up', host.name])} && {command}"
+    return command
 
 
 def size(number: float) -> str:

@@ -12,9 +12,11 @@ from typing import TypeVar
 from launcher import files
 from launcher.cli.output import Output
 from launcher.cli.selection import select
+from launcher.command import quote
 from launcher.errors import InventoryError
 from launcher.files.plan import amount
 from launcher.files.progress import Meter, shown
+from launcher.machines.container import ContainerRunner
 from launcher.machines.runner import Runner
 from launcher.model import HostSpec, Problem
 from launcher.plan import slug
@@ -59,12 +61,13 @@ def _pull(args: argparse.Namespace) -> int:
     began = time.monotonic()
 
     def work(spec: HostSpec, meter: files.OnStep) -> Callable[[Runner], Awaitable[files.Fetched]]:
-        python, remote = path_word(spec.python), args.remote or f"{OUTPUTS}/{slug(spec.name)}"
+        remote = args.remote or f"{OUTPUTS}/{slug(spec.name)}"
         return lambda runner: files.fetch(
-            spec.name, runner, python, remote, into, progress=meter, remove=kept, kept=kept, named=not kept
-        )
+            spec.name, runner, _python(spec, runner), remote, into, progress=meter, remove=kept, kept=kept,
+            named=not kept,
+        )  # fmt: skip
 
-    name, done = _over(args, output, "pull", work)
+    name, done = _over(args, output, "pull", work, kept=kept)
     for what, here in done.beside:
         output.say(f"{name}: {shown(what)} exists already: stored as {shown(here)}", "warning")
     for what, why in done.missing:
@@ -78,13 +81,20 @@ def _pull(args: argparse.Namespace) -> int:
     return 1 if done.missing else 0
 
 
+def _python(spec: HostSpec, runner: Runner) -> str:
+    """The interpreter there: what the inventory says of one in a container is not said of its machine."""
+    inside = spec.docker is None or isinstance(runner, ContainerRunner)
+    return path_word(spec.python) if inside else "python3"
+
+
 def _over(
     args: argparse.Namespace,
     output: Output,
     what: str,
     work: Callable[[HostSpec, files.OnStep], Callable[[Runner], Awaitable[_T]]],
+    kept: bool = False,
 ) -> tuple[str, _T]:
-    """The host's name and what `work` gives, with a bar meanwhile."""
+    """The host's name and what `work` gives, with a bar meanwhile. `kept`: see Hosts.where."""
     from launcher.lease import Launcher
 
     selection = select(args)
@@ -92,9 +102,18 @@ def _over(
     launcher = Launcher(selection.inventory, environ=selection.environ, ask=selection.ask)
     try:
         with _Bar(output, spec.name, what) as bar:
-            return spec.name, launcher.over(spec, work(spec, bar.take))
+            return spec.name, launcher.over(spec, work(spec, bar.take), then=_again(args), kept=kept)
     finally:
         launcher.close()
+
+
+def _again(args: argparse.Namespace) -> str:
+    """This command, as it is typed."""
+    if args.command == "push":
+        words = [args.host, args.folder, *([args.to] if args.to else [])]
+    else:
+        words = [args.host, *(word for word in (args.remote, args.into) if word)]
+    return quote(["se-remote", args.command, *words])
 
 
 class _Bar:
