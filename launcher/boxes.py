@@ -62,6 +62,62 @@ purge_marks() {
     rm -f "$file"
   done
 } 2>/dev/null
+home_in_box() {
+  owner=${as#--user=}
+  [ -n "$owner" ] || owner=$(D inspect -f '{{.Config.User}}' "$box")
+  owner=${owner%%:*}
+  D inspect -f '{{range .Config.Env}}{{println .}}{{end}}' "$box" | sed -n 's/^HOME=//p' | grep . ||
+    D cp "$box:/etc/passwd" - | tr '\0' '\n' | while IFS=: read -r who word id group about home rest; do
+      case ${owner:-0} in "$who"|"$id") printf '%s\n' "$home"; break ;; esac
+    done
+}
+outputs_in_box() {
+  within=.local/state/se-remote/outputs/$name
+  if [ "$status" = running ]; then
+    D exec $as "$box" sh -c 'cd "$HOME/$1" && pwd -P' sh "$within" </dev/null
+  else
+    found=$(home_in_box)
+    [ -z "$found" ] || printf '%s\n' "${found%/}/$within"
+  fi
+}
+copy_out() {
+  D cp "$box:$there/." "$stage" </dev/null >"$stage.said" 2>&1 && true >"$stage.done"
+}
+keep_outputs() {
+  copied=no
+  there=$(outputs_in_box 2>/dev/null)
+  [ -n "$there" ] || return 0
+  kept=$HOME/.local/state/se-remote/outputs; stage=$kept/.$name; turn=0
+  { true >"$run/copying"; } 2>/dev/null
+  copying
+  while :; do
+    (umask 077; mkdir -p "$stage"); rm -f "$stage.done"
+    if [ "$status" = running ]; then
+      copy_out | D exec -i "$box" sh -c 'while read -r line; do :; done' sh /se-remote-copy/run. >/dev/null
+    else copy_out; fi
+    turn=$((turn + 1))
+    [ ! -e "$stage.done" ] && [ "$turn" -lt 3 ] || break
+  done 2>/dev/null
+  trouble=$(cat "$stage.said" 2>&1)
+  find "$stage" -depth -type d -exec rmdir {} \; 2>/dev/null
+  for one in "$stage"/*; do
+    [ -e "$one" ] || continue
+    copied=yes; to=$kept/$name; turn=0
+    # a pull may take the folder away between the two
+    until [ -e "$to/${one##*/}" ] || { (umask 077; mkdir -p "$to"); mv "$one" "$to/"; }; do
+      turn=$((turn + 1)); [ "$turn" -lt 5 ] || break
+    done
+  done 2>/dev/null
+  if [ ! -e "$stage.done" ]; then
+    case $trouble in *[Nn]o\ such*|*[Nn]ot\ find*) [ "$status" != running ] ;; *) false ;; esac ||
+      printf '[se-remote: not all output files could be copied out of container %s: %s]\n' "$key" "$trouble" \
+        >>"$run/server.log"
+  fi 2>/dev/null
+  rm -rf "$stage" "$stage.done" "$stage.said"
+  rmdir "$kept" 2>/dev/null
+  rm -f "$run/copying"
+}
+copying() { :; }
 leave_box() {
   marks; tries=0
   rm -f "$users/$1"
@@ -73,17 +129,25 @@ leave_box() {
   if rmdir "$users" 2>/dev/null; then
     started=; [ ! -e "$ours" ] || read -r started rest <"$ours"
     if look_at_box "${started:-$key}"; then
-      if [ -n "$config" ]; then D rm -f "$box"
-      elif [ "$started" = "$box" ]; then D stop -t 5 "$box"; fi
-    fi >/dev/null 2>&1
+      if [ -n "$config" ]; then
+        keep_outputs
+        # that may have taken so long that somebody has come
+        [ "$copied" = yes ] && [ -d "$users" ] || D rm -f "$box" >/dev/null 2>&1
+      elif [ "$started" = "$box" ]; then D stop -t 5 "$box" >/dev/null 2>&1; fi
+    fi
     [ "$status" = silent ] || rm -f "$ours"
   fi
   rmdir "$ending" 2>/dev/null
 }
 """
-"""Needs $engine, $base, $boot, $key (the container's name), and `wrapper.COMMON`.
+"""Needs $engine, $base, $run, $name, $boot, $key (the container's name), $as (the option that says as whom
+commands run in it, or ""), and `wrapper.COMMON`.
 
 `leave_box MARK`: `ending` stands before `rmdir` finds out who is the last: who comes then waits for it.
 `$ours` says which container was started, and when: one of that name that another has made or started since is
 theirs. `be_quick`: an engine that hangs is not waited for, where somebody waits for the answer.
+`keep_outputs`: what actions wrote, and nobody has fetched, outlives a container that was made: it goes to
+where `se-remote pull` looks on the machine. Meanwhile `copying` in the run directory tells a stop to wait and
+something that looks like a wrapper of ours lives inside, so that the container does not end by itself. Once
+more if it fails: a stop that came just before has ended `docker cp`. Nothing here waits but for the engine.
 `pick_box`: the file that says in which container the host's server is; of two the one that is held."""

@@ -19,9 +19,12 @@ from launcher.frames import Note, framed
 from launcher.machines.container import ContainerRunner, runner_in
 from launcher.machines.runner import Runner
 from launcher.model import HostSpec, Stage
+from launcher.plan import Reply
 
 _ANSWER_S = 40.0
 """An engine may be slow to stop or remove a container."""
+_COPY_S = 1800.0
+"""What may be copied out of it before that may be large."""
 
 
 @dataclass(frozen=True)
@@ -58,11 +61,29 @@ async def leave(name: str, inner: ContainerRunner, *, token: str, base: str) -> 
     """This bring-up uses the container no longer. Never raises; without an answer nothing is known."""
     nonce = secrets.token_hex(12)
     script = docker.leave(plan.slug(name), inner.box, base=base, nonce=nonce, token=token)
+    copying = asyncio.Event()
+
+    def note(stage: Stage, text: str) -> None:
+        if text:
+            copying.set()
+
     with contextlib.suppress(LauncherError, asyncio.TimeoutError):
-        reply = await framed(name, inner.outer, script, nonce, _ANSWER_S, urgent=True)
+        work = framed(name, inner.outer, script, nonce, _COPY_S, urgent=True, note=note)
+        reply = await _in_time(asyncio.ensure_future(work), copying)
         written = reply.get("written")
         return Kept(reply.get("began").strip(), int(written) if written.isdecimal() else 0)
     return Kept("", 0)
+
+
+async def _in_time(work: asyncio.Task[Reply], longer: asyncio.Event) -> Reply:
+    """What `work` gives; it is cut after a while, unless it has said by then that it takes `longer`."""
+    try:
+        await asyncio.wait([work], timeout=_ANSWER_S)
+        if not work.done() and not longer.is_set():
+            raise asyncio.TimeoutError
+        return await work
+    finally:
+        work.cancel()
 
 
 def inside(name: str, outer: Runner, box: Box) -> ContainerRunner:

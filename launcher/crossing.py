@@ -37,6 +37,7 @@ from launcher.command import quote
 from launcher.errors import LauncherError, NotTrusted, StageError, StartFailed, Unreachable
 from launcher.files.progress import shown
 from launcher.frames import framed
+from launcher.machines.container import ContainerRunner
 from launcher.machines.runner import Runner
 from launcher.model import HostSpec, Stage
 from launcher.wrapper import path_word
@@ -188,7 +189,8 @@ class Crossing:
         """The home and run directories there, and where to write."""
         nonce, session = secrets.token_hex(12), secrets.token_hex(3) if output is not None else ""
         slug = plan.slug(host.name)
-        script = scripts.places(slug, base=self._base, nonce=nonce, keys=keys, session=session)
+        base = self._base_at(runner)
+        script = scripts.places(slug, base=base, nonce=nonce, keys=keys, session=session)
         reply = await framed(host.name, runner, script, nonce, _ANSWER_S)
         if reply.verb == "refused":
             raise StartFailed(host.name, Stage(reply.get("stage")), reply.get("cause"), reply.get("next"))
@@ -316,7 +318,7 @@ class Crossing:
         elif same:
             text = f"{same} output {_files(same)} unchanged in {item.into}"
             self._remark(item.host, Stage.FETCH, text, "info")
-        later = pull(item.host.name)
+        later = pull(item.host)
         reasons = [f"{shown(name)}: {shown(why)}" for name, why in fetched.missing]
         for name, why in fetched.missing:
             text = f"{shown(name)} was not fetched: {shown(why)}. It stays there; later: {later}"
@@ -326,15 +328,19 @@ class Crossing:
     async def _tidy(self, item: _Output, runner: Runner, seconds: float, *, deep: bool) -> str:
         """Whether something is left in its folder there: yes; no (it was removed); gone (it had been)."""
         nonce = secrets.token_hex(12)
-        script = scripts.tidy(base=self._base, nonce=nonce, output=item.there, deep=deep)
+        script = scripts.tidy(base=self._base_at(runner), nonce=nonce, output=item.there, deep=deep)
         reply = await framed(item.host.name, runner, script, nonce, seconds)
         return reply.get("left")
 
+    def _base_at(self, runner: Runner) -> str:
+        """Where the run directories are: in a container under a base of its own."""
+        return runner.box.base if isinstance(runner, ContainerRunner) else self._base
+
     def _stays(self, item: _Output, reason: str) -> list[str]:
         name, stay = item.host.name, f"They stay there in {item.there}"
-        text = f"output files could not be fetched ({reason}). {stay}; later: {pull(name)}"
+        text = f"output files could not be fetched ({reason}). {stay}; later: {pull(item.host)}"
         self._remark(item.host, Stage.FETCH, text, "error")
-        return [f"{_did_not_come(name, [reason])}. {stay}; {pull(name)}"]
+        return [f"{_did_not_come(name, [reason])}. {stay}; {pull(item.host)}"]
 
     def _telling(self, host: HostSpec, stage: Stage, what: str) -> Telling:
         now = asyncio.get_running_loop().time
@@ -365,9 +371,13 @@ class Telling:
         self._tell(f"{size(step.done)} of {size(step.total)}, {size(rate)}/s{left} ({shown(step.file)})")
 
 
-def pull(host: str) -> str:
-    """The command that gets what has stayed there."""
-    return quote(["se-remote", "pull", host])
+def pull(host: HostSpec) -> str:
+    """The command that gets what has stayed there. A container that is somebody's is looked into while a
+    server of ours is in it."""
+    command = quote(["se-remote", "pull", host.name])
+    if host.docker is not None and not host.docker.image:
+        return f"{quote(['se-remote', 'up', host.name])} && {command}"
+    return command
 
 
 def _did_not_come(host: str, reasons: Sequence[str]) -> str:

@@ -149,6 +149,7 @@ make_box() {
         created) [ "$tries" -gt 40 ] || { nap; continue; } ;;
         removing) nap; continue ;;
       esac
+      keep_outputs
       D rm -f "$box" >/dev/null 2>&1
       continue
     fi
@@ -191,7 +192,7 @@ hold() {
   if [ "$old" = yes ]; then
     ending; archive "$ended"; close_windows
     rm -f "$run"/wrapper.* "$run"/run.* "$run"/container.* "$run"/life.* "$run"/held.* "$run/exit.json" \
-      "$run/began" "$run/rotated"
+      "$run/began" "$run/rotated" "$run/copying"
   fi 2>/dev/null
   identify >"$run/wrapper.$token" && identify >"$users/$token.held" && begin &&
     { for variable in $environment; do
@@ -371,10 +372,16 @@ def enter(spec: HostSpec, slug: str, *, base: str, nonce: str, token: str) -> by
         "key": box.name or "", "image": box.image or "", "wanted": config_of(box), "install": install,
         "exclusive": "yes" if spec.exclusive else "no", "stay": str(int(STAY_S + spec.ready_timeout)),
         "takes": str(int((PULL_S if box.image else ENTER_S) + STAY_S + spec.ready_timeout)),
+        "as": _as(box.user or ""),
     }  # fmt: skip
     run = f'run_box() {{ D {quote(words)} "$key" {quote([*labels, GUARD])}; }}'
     parts = [wrapper.COMMON, scripts.REPLY, scripts.PLACE, BOX, run, _ENTER, "place", "enter"]
     return scripts.script(values, parts)
+
+
+def _as(user: str) -> str:
+    """As whom `exec` runs something; "": as whom the image says."""
+    return f"--user={user}" if user else ""
 
 
 def hold(spec: HostSpec, slug: str, box: Box, *, base: str, nonce: str, token: str, inside: str) -> bytes:
@@ -383,7 +390,7 @@ def hold(spec: HostSpec, slug: str, box: Box, *, base: str, nonce: str, token: s
         [
             f"name={quote([slug])}; token={quote([token])}; session=; engine={quote([box.engine])}",
             f"box={quote([box.id])}; key={quote([box.key])}; inside={quote([inside])}; limit={20 << 20}",
-            f"as={quote([f'--user={box.user}' if box.user else ''])}",
+            f"as={quote([_as(box.user)])}",
             wrapper.COMMON, tmux.SHELL_FUNCTIONS, BOX, _HOLDER,
             'se_remote() { hold "$2"; }', 'se_remote "$@"', "",
         ]
@@ -408,8 +415,10 @@ def leave(slug: str, box: Box, *, base: str, nonce: str, token: str) -> bytes:
         "engine": box.engine,
         "key": box.key,
         "token": token,
+        "as": _as(box.user),
     }
     parts = [wrapper.COMMON, scripts.REPLY, scripts.PLACE, tmux.SHELL_FUNCTIONS, BOX, "place"]
+    parts += ["copying() { field note 'copying output files out of the container'; }"]
     tell = 'show began "$run/began"; field written "$(written)"'
     return scripts.script(
         values, [*parts, scripts.WRITTEN, f'{tell}; leave_box "$token"; sweep; field verb left; answer']

@@ -295,8 +295,12 @@ class Hosts:
         return Lease(host, f"ipc://{path}", up.started, up.found.endpoint, tunnel_path, self.client_id, way,
                      watcher.lost, watcher.reasons)  # fmt: skip
 
-    async def where(self, host: HostSpec) -> Runner:
-        """A way to where its server runs and its files lie. Raises StageError."""
+    async def where(self, host: HostSpec, *, then: str = "", kept: bool = False) -> Runner:
+        """A way to where its server runs and its files lie. Raises StageError.
+
+        `then`: the command that can go on when its server is up. `kept`: or to where they are kept when the
+        container that was made for it is gone: the machine.
+        """
         if host.docker is None:
             return await self._reach(host)
         machine = await self._reach_for_container(host)
@@ -305,9 +309,12 @@ class Hosts:
             return opened.place.on(machine)
         seen = await bootstrap.status([host.name], machine, base=self._base)
         box = next((docker.read_box(one.container) for one in seen if one.name == host.name), None)
+        if kept and host.docker.image and not await _runs(host.name, machine, box):
+            return machine
         if box is None:
             cause = "no server of ours is in its container"
-            raise StartFailed(host.name, Stage.CONTAINER, cause, f"se-remote up {host.name}")
+            up = f"se-remote up {host.name}"
+            raise StartFailed(host.name, Stage.CONTAINER, cause, f"{up} && {then}" if then else up)
         return carried.inside(host.name, machine, box)
 
     def remark(self, host: HostSpec, stage: Stage, text: str, level: str) -> None:
@@ -430,6 +437,13 @@ class Hosts:
         if self._on_event is not None:
             with contextlib.suppress(Exception):  # a listener must not break a bring-up
                 self._on_event(Event(time.monotonic(), host.name, stage, before, state, reason, level))
+
+
+async def _runs(name: str, machine: Runner, box: docker.Box | None) -> bool:
+    """Whether there is a container, and something can be asked in it."""
+    if box is None:
+        return False
+    return (await carried.inside(name, machine, box).state()).status not in ("removed", "exited", "dead")
 
 
 async def _to_its_end(clean_up: Coroutine[Any, Any, None]) -> None:

@@ -234,10 +234,14 @@ class Launcher:
         self._start_thread(2.5)
         return self._wait(self._runs(host))
 
-    def over(self, host: HostSpec, work: Callable[[Runner], Awaitable[_T]]) -> _T:
-        """What `work` gives with a way to where the host's server runs (files, see launcher.files)."""
+    def over(
+        self, host: HostSpec, work: Callable[[Runner], Awaitable[_T]], *, then: str = "", kept: bool = False
+    ) -> _T:
+        """What `work` gives with a way to where the host's server runs (files, see launcher.files).
+
+        `then`, `kept`: see Hosts.where."""
         self._start_thread(2.5)
-        return self._wait(self._over(host, work))
+        return self._wait(self._over(host, work, then, kept))
 
     def clean(
         self, hosts: Sequence[HostSpec], *, dry: bool
@@ -350,8 +354,10 @@ class Launcher:
         assert self._machines is not None
         return await self._machines.runner(host.name, host.machine, host.ssh)
 
-    async def _over(self, host: HostSpec, work: Callable[[Runner], Awaitable[_T]]) -> _T:
-        return await work(await self._hosts.where(host))
+    async def _over(
+        self, host: HostSpec, work: Callable[[Runner], Awaitable[_T]], then: str, kept: bool
+    ) -> _T:
+        return await work(await self._hosts.where(host, then=then, kept=kept))
 
     async def _reach_for_container(self, host: HostSpec) -> Runner:
         assert self._machines is not None

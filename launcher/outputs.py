@@ -25,7 +25,7 @@ places() {
   answer
 }
 make_output() {
-  output=${logs%/*}/outputs/$name/$(date -u +%Y%m%dT%H%M%SZ)-$session; tries=0
+  output=$HOME/.local/state/se-remote/outputs/$name/$(date -u +%Y%m%dT%H%M%SZ)-$session; tries=0
   until trouble=$(mkdir -p "$output" 2>&1); do
     tries=$((tries + 1))
     [ "$tries" -lt 5 ] || refuse push "cannot make $output: $trouble" "look at the disk: df -h ~"

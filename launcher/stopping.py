@@ -75,7 +75,7 @@ terminate() {
   if read -r pid start life 2>/dev/null <"$run/pid" && alive "$pid" "$start" "$life"; then
     kill -TERM "$pid" 2>/dev/null
     kill -CONT "$pid" 2>/dev/null  # who is stopped could not end
-  elif [ -n "$roots" ] && ! claimed; then
+  elif [ -n "$roots" ] && ! claimed && [ ! -e "$run/copying" ]; then
     family
     for pid in $found; do
       case " $roots " in *" $pid "*) ;; *) kill -TERM "$pid" 2>/dev/null ;; esac
@@ -94,6 +94,13 @@ wait_safe() {
   left=400
   while [ "$left" -gt 0 ] && claimed; do nap; left=$((left - 1)); done
   [ "$left" = 400 ] || wait_gone 40
+}
+wait_copied() {
+  left=36000
+  while [ "$left" -gt 0 ] && [ -e "$run/copying" ] && [ -n "$roots" ]; do
+    nap; left=$((left - 1)); gather_roots
+  done
+  [ "$left" = 36000 ] || wait_gone 100
 }
 kill_all() {
   rounds=0; family
@@ -141,7 +148,7 @@ stop() {
   [ -z "$first" ] || { how=graceful; sessions; }
   gather_roots
   if [ -n "$roots" ] && [ -d "$run" ] && same; then
-    terminate; wait_gone "$grace"; wait_safe
+    terminate; wait_gone "$grace"; wait_safe; wait_copied
   fi
   [ "$how" = none ] || [ -d "$run" ] || how=graceful
   gather_roots; found=; windows=; after=no
@@ -178,6 +185,8 @@ name_left() {
 """
 """`hear`: for who does not answer in time, or ends meanwhile, `silent` is said.
 `watch_log`: the descriptor outlives the file, which the wrapper archives.
+
+`wait_copied`: boxes.keep_outputs may take as long as the files there are large.
 
 `keep_box`: who stops a server in a container uses that, too, until it has heard how it ended.
 

@@ -18,6 +18,7 @@ from launcher.command import quote
 from launcher.errors import InventoryError, StageError, Unreachable
 from launcher.files.plan import amount
 from launcher.files.progress import Meter, shown
+from launcher.machines.container import ContainerRunner
 from launcher.machines.runner import Runner
 from launcher.model import HostSpec, Problem
 from launcher.plan import slug
@@ -65,13 +66,14 @@ def _pull(args: argparse.Namespace) -> int:
     began = time.monotonic()
 
     def work(spec: HostSpec, meter: files.OnStep) -> Callable[[Runner], Awaitable[files.Fetched]]:
-        python, remote = path_word(spec.python), args.remote or f"{OUTPUTS}/{slug(spec.name)}"
+        remote = args.remote or f"{OUTPUTS}/{slug(spec.name)}"
         return lambda runner: files.fetch(
-            spec.name, runner, python, remote, into, progress=meter, remove=kept, kept=kept, named=not kept
-        )
+            spec.name, runner, _python(spec, runner), remote, into, progress=meter, remove=kept, kept=kept,
+            named=not kept,
+        )  # fmt: skip
 
     there = posixpath.dirname(args.remote.rstrip("/")) or "." if args.remote else OUTPUTS
-    name, done = _over(args, output, "pull", work, there)
+    name, done = _over(args, output, "pull", work, there, kept=kept)
     for what, here in done.beside:
         output.say(f"{name}: {shown(what)} exists already: stored as {shown(here)}", "warning")
     for what, why in done.missing:
@@ -86,16 +88,23 @@ def _pull(args: argparse.Namespace) -> int:
     return 1 if done.missing else 0
 
 
+def _python(spec: HostSpec, runner: Runner) -> str:
+    """The interpreter there: what the inventory says of one in a container is not said of its machine."""
+    inside = spec.docker is None or isinstance(runner, ContainerRunner)
+    return path_word(spec.python) if inside else "python3"
+
+
 def _over(
     args: argparse.Namespace,
     output: Output,
     what: str,
     work: Callable[[HostSpec, files.OnStep], Callable[[Runner], Awaitable[_T]]],
     there: str,
+    kept: bool = False,
 ) -> tuple[str, _T]:
     """The host's name and what `work` gives, with a bar meanwhile.
 
-    there: the folder to look at when it fails.
+    there: the folder to look at when it fails. kept: see Hosts.where.
     """
     from launcher.lease import Launcher
 
@@ -104,7 +113,7 @@ def _over(
     launcher = Launcher(selection.inventory, environ=selection.environ, ask=selection.ask)
     try:
         with _Bar(output, spec.name, what) as bar:
-            return spec.name, launcher.over(spec, work(spec, bar.take))
+            return spec.name, launcher.over(spec, work(spec, bar.take), then=_again(args), kept=kept)
     except StageError as error:
         # Once more helps when the connection was lost, and with nothing else.
         if isinstance(error, Unreachable) or not error.next_step.startswith(f"se-remote {what} "):
@@ -134,6 +143,15 @@ def look(spec: HostSpec, folder: str, instead: str) -> str:
         where = (f"{machine.user}@" if machine.user else "") + str(machine.host)
         ls = quote(["ssh", *key, *jump, *port, where, ls])
     return f"{ls}   (or what scenarios have left there: {instead})" if instead else ls
+
+
+def _again(args: argparse.Namespace) -> str:
+    """This command, as it is typed."""
+    if args.command == "push":
+        words = [args.host, args.folder, *([args.to] if args.to else [])]
+    else:
+        words = [args.host, *(word for word in (args.remote, args.into) if word)]
+    return quote(["se-remote", args.command, *words])
 
 
 class _Bar:

@@ -10,6 +10,7 @@ import dockerd as engines
 import pytest
 import sshd as private
 from commandline import Terminal
+from test_resume import Reader
 
 from launcher.errors import LauncherError, StartFailed
 from launcher.model import Container, State
@@ -234,6 +235,93 @@ def test_a_scenario_in_a_container(terminal, boxes, local):
     logs = list((terminal.folder / "out").rglob(f"{terminal.name}*.log"))
     assert logs and "set up" in logs[0].read_text(), "the log is in the output"
     assert private.wait_until(lambda: boxes.dockerd.containers() == [], 20)
+
+
+def test_what_is_sent_into_a_container_that_stays_goes_with_its_server(terminal, boxes):
+    """It lies in the run directory of that server, in no other: the fixture finds what is left in `nav`."""
+    boxes.create("nav")
+    inventory(terminal, boxes, {"container": "nav"}, local=True, push="scenario")
+    box = boxes.dockerd.run("inspect", "-f", "{{.Id}}", "nav").stdout[:12]
+    (terminal.folder / "params.yaml").write_text("speed: 1\n")
+    out = terminal.folder / "out"
+    body = f'run_process("cp {terminal.folder}/params.yaml {out}/seen") with:\n    remote("lab-pc")\n'
+    body += 'run_process("pwd") with:\n    remote("lab-pc")\n'
+    done = terminal.scenario(body, "-o", str(out))
+    assert done.code == 0, done.text
+    assert (out / "seen").read_text() == "speed: 1\n"
+    assert f"/tmp/se-remote-{world_uid()}-{box}/{terminal.name}/push/" in done.out, done.out
+    assert boxes.dockerd.exec("nav", "sh", "-c", "ls -d /tmp/se-remote-*/* 2>/dev/null") == ""
+    assert boxes.dockerd.exec("nav", "sh", "-c", "ls -d ~/.local/state/se-remote/* /outputs") == ""
+
+
+UNREADABLE = """
+run_process("install -m 000 {folder}/params.yaml {out}/seen") with:
+    remote("lab-pc")
+"""
+
+
+def without_reading(terminal: Terminal, boxes, docker: dict, *, local: bool) -> str:
+    """A scenario that leaves an output file which its user cannot read, so that it cannot be fetched."""
+    inventory(terminal, boxes, {**docker, "user": "robot"}, local=local, push="scenario")
+    (terminal.folder / "params.yaml").write_text("speed: 1\n")
+    (terminal.folder / "params.yaml").chmod(0o644)
+    out = terminal.folder / "out"
+    done = terminal.scenario(UNREADABLE.format(folder=terminal.folder, out=out), "-o", str(out))
+    assert "seen was not fetched" in done.text, done.text
+    assert not (out / "seen").exists()
+    return done.text
+
+
+@pytest.mark.parametrize("local", [True, pytest.param(False, marks=pytest.mark.slow)], ids=["local", "ssh"])
+def test_what_could_not_be_fetched_outlives_a_container_that_was_made(terminal, boxes, local):
+    text = without_reading(terminal, boxes, {"image": engines.IMAGE, "run": engines.options()}, local=local)
+    assert f"later: se-remote pull {terminal.name}" in text
+    assert private.wait_until(lambda: boxes.dockerd.containers() == [], 20)
+    home = terminal.world.home if local else terminal.world.server_home
+    kept = home / ".local/state/se-remote/outputs"
+    (session,) = kept.glob(f"{terminal.name}/*")
+    assert [path.stat().st_mode & 0o777 for path in (kept, session.parent, session)] == [0o700] * 3
+    assert sorted(path.name for path in kept.iterdir()) == [terminal.name], "nothing half copied"
+    pulled = terminal.se_remote("pull", terminal.name)
+    assert pulled.code == 0, pulled.text
+    assert (terminal.folder / session.name / "seen").read_text() == "speed: 1\n"
+    assert not kept.exists()
+
+
+def test_so_it_does_one_that_was_killed(terminal, boxes):
+    """As far as its engine still has it. Nothing can be run in it then."""
+    docker = {"image": engines.IMAGE, "run": [*engines.options(), "--rm=false"], "user": "robot"}
+    inventory(terminal, boxes, docker, local=True, lease="5s")
+    out = terminal.folder / "out"
+    body = f'run_process("cp /etc/passwd {out}/seen") with:\n    remote("lab-pc")\n'
+    body += 'run_process("sleep 300") with:\n    remote("lab-pc")'
+    reader = Reader(terminal.start("scenario_execution", "-o", str(out), terminal.write_scenario(body)))
+    assert private.wait_until(lambda: any("sleep 300" in t for t in private.marked(terminal.world.mark)), 40)
+    boxes.dockerd.run("kill", boxes.dockerd.containers()[0].split()[0])
+    assert reader.end() != 0, reader.text
+    assert private.wait_until(lambda: boxes.dockerd.containers() == [], 30)
+    pulled = terminal.se_remote("pull", terminal.name)
+    assert pulled.code == 0, pulled.text
+    (seen,) = terminal.folder.glob("2*/seen")
+    assert "robot" in seen.read_text()
+
+
+def test_what_stays_in_a_container_that_is_somebodys_comes_while_it_is_up(terminal, boxes):
+    """Each hint that is given works as it is typed."""
+    boxes.create("nav", start=False)
+    text = without_reading(terminal, boxes, {"container": "nav"}, local=True)
+    hint = f"se-remote up {terminal.name} && se-remote pull {terminal.name}"
+    assert f"later: {hint}" in text
+    assert private.wait_until(lambda: boxes.dockerd.state("nav") == "exited", 20)
+    refused = terminal.se_remote("pull", terminal.name)
+    assert refused.code != 0 and f"try: {hint}" in refused.text, refused.text
+    assert terminal.se_remote("up", terminal.name).code == 0
+    boxes.dockerd.run("exec", "nav", "sh", "-c", "chmod 644 /home/robot/.local/state/se-remote/outputs/*/*/*")
+    pulled = terminal.se_remote("pull", terminal.name)
+    assert pulled.code == 0, pulled.text
+    assert terminal.se_remote("kill", terminal.name).code == 0
+    (seen,) = terminal.folder.glob("2*/seen")
+    assert seen.read_text() == "speed: 1\n"
 
 
 def test_commands_about_one_that_is_kept_up(terminal, boxes):

@@ -194,7 +194,7 @@ class Fleet(Case):
     def without_on_stop(self, strikes: list[Strike]) -> list[str]:
         """Hosts whose long action was cut off and that have not run on_stop; a reboot needs none.
 
-        Nor does a client that was killed when its run had come to its end already: `test.xml` comes behind it.
+        Nor does a client that was killed behind the end of its run, when there is a `test.xml`.
         """
         rebooted = {strike.host for strike in strikes if strike.hit and strike.kind.takes == REBOOT}
         found = []
