@@ -201,4 +201,4 @@ def test_the_demo_runs_and_leaves_nothing(terminal):
     done = terminal.se_remote("demo")
     assert done.code == 0, done.text
     assert re.search(r"\[demo-lab-pc-\d+\] this line is printed on lab-pc", done.out)
-    assert "no process, tmux window, socket or directory of the demo is left" in done.err
+    assert "no process, tmux window, socket, log or directory of the demo is left" in done.err
