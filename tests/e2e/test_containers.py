@@ -330,7 +330,8 @@ def test_commands_about_one_that_is_kept_up(terminal, boxes):
     assert terminal.se_remote("up", "lab-pc").code == 0
     status = terminal.se_remote("status", "lab-pc")
     assert "ready" in status.out, status.text
-    assert "set up" in terminal.se_remote("logs", "lab-pc").out
+    # what a container says is on its machine up to a second later
+    assert private.wait_until(lambda: "set up" in terminal.se_remote("logs", "lab-pc").out, 20)
     called = terminal.se_remote("call", "lab-pc", "log", "msg=hi")
     assert called.code == 0, called.text
     boxes.dockerd.run("pause", "nav")
