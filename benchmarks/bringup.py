@@ -51,6 +51,7 @@ def cold(world: Bench, then: Callable[[str], None]) -> float:
         then(lease.endpoint)
         return time.perf_counter() - began
     finally:
+        launcher.stop(world.host())  # by force: the bare client of the benchmark says no goodbye
         launcher.close(hurry=True)
 
 
