@@ -99,7 +99,7 @@ async def _ask_for_server(
     nonce = secrets.token_hex(12)
     boxed = runner if isinstance(runner, ContainerRunner) else None
     script = scripts.bring_up(
-        spec, plan.slug(spec.name), base=boxed.box.base if boxed else starting.base, nonce=nonce, token=token,
+        spec, plan.slug(spec.name), base=carried.base_at(runner, starting.base), nonce=nonce, token=token,
         keep=starting.keep, client=starting.client_id, started_by=starting.started_by, what=starting.what,
     )  # fmt: skip
     limit = spec.ready_timeout + scripts.ON_STOP_TAKES_S + _SLACK
@@ -236,7 +236,7 @@ async def _stop_at(
 async def leave(name: str, runner: Runner, *, client: str, base: str = "") -> None:
     """This client has found the server of host `name`, and will not say hello to it."""
     nonce = secrets.token_hex(12)
-    base = runner.box.base if isinstance(runner, ContainerRunner) else base
+    base = carried.base_at(runner, base)
     await framed(
         name, runner, scripts.leave(plan.slug(name), base=base, nonce=nonce, client=client), nonce, 5.0
     )

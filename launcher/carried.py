@@ -89,3 +89,8 @@ async def _in_time(work: asyncio.Task[Reply], longer: asyncio.Event) -> Reply:
 def inside(name: str, outer: Runner, box: Box) -> ContainerRunner:
     """A runner in a container that somebody holds, for the scripts; the interpreter is that of its server."""
     return runner_in(name, outer, box, "")
+
+
+def base_at(runner: Runner, base: str) -> str:
+    """Where the run directories are that `runner` leads to: in a container under a base of its own."""
+    return runner.box.base if isinstance(runner, ContainerRunner) else base

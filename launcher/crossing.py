@@ -32,12 +32,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from launcher import files, identity, plan, scripts
+from launcher import carried, files, identity, plan, scripts
 from launcher.command import quote
 from launcher.errors import LauncherError, NotTrusted, StageError, StartFailed, Unreachable
 from launcher.files.progress import shown
 from launcher.frames import framed
-from launcher.machines.container import ContainerRunner
 from launcher.machines.runner import Runner
 from launcher.model import HostSpec, Stage
 from launcher.wrapper import path_word
@@ -334,7 +333,7 @@ class Crossing:
 
     def _base_at(self, runner: Runner) -> str:
         """Where the run directories are: in a container under a base of its own."""
-        return runner.box.base if isinstance(runner, ContainerRunner) else self._base
+        return carried.base_at(runner, self._base)
 
     def _stays(self, item: _Output, reason: str) -> list[str]:
         name, stay = item.host.name, f"They stay there in {item.there}"
