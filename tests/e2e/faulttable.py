@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shlex
 import signal
@@ -68,7 +69,8 @@ def nothing(case: Case) -> None:
 def daemon_killed(case: Case) -> None:
     """sshd itself and every session of it: what a restart of the service with `killall` does."""
     for pid in [case.host.sshd(), *(p.pid for p in case.host.guests() if p.name == "sshd")]:
-        os.kill(pid, signal.SIGKILL)
+        with contextlib.suppress(ProcessLookupError):  # a session's child goes with it
+            os.kill(pid, signal.SIGKILL)
 
 
 def daemon_restarted(case: Case) -> None:

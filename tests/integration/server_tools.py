@@ -274,11 +274,17 @@ class Server:
         try:
             until(lambda: not marked(self.marker), 20, f"left: {marked(self.marker)}\n{self.log}")
         finally:
-            for pid, _ in marked(self.marker):
-                os.kill(pid, signal.SIGKILL)
+            kill(*(pid for pid, _ in marked(self.marker)))
             self._last_log = self.log
             self._temporary.cleanup()
         return code
+
+
+def kill(*pids: int) -> None:
+    """SIGKILL to each; some die with one of the others before it is their turn."""
+    for pid in pids:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
 
 
 def until(condition: Callable[[], Any], seconds: float = 20.0, what: str = "") -> None:

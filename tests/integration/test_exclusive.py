@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
-from server_tools import Server, until, write_plugins
+from server_tools import Server, kill, until, write_plugins
 from v2client import CLIENT
 
 from remote_exec.host.exclusive import address
@@ -115,8 +115,7 @@ def test_a_killed_server_lets_go_and_one_that_is_stopped_does_not(start, resourc
         assert "does not say for whom" in error["message"]
     finally:
         os.kill(front, signal.SIGCONT)
-    for pid in first.processes().values():
-        os.kill(pid, signal.SIGKILL)
+    kill(*first.processes().values())
     until(lambda: not held(resource), 20)
     assert second.v2().hello(client=who(user="bob"))["ok"]
 

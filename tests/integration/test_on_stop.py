@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
-from server_tools import Server, marked, until
+from server_tools import Server, kill, marked, until
 
 from remote_exec.host import procs, rundir, safe_state
 
@@ -169,8 +169,7 @@ def test_the_next_server_waits_for_one_that_runs(robot):
     client, found = robot.session(sleeps=False), robot.server.processes()
     client.send("bye", release=False, abort=True)
     until(lambda: Path(f"{robot.trace}.b").exists())
-    for victim in ("supervisor", "front", "forkserver"):
-        os.kill(found[victim], signal.SIGKILL)
+    kill(found["supervisor"], found["front"], found["forkserver"])
     robot.server.wait()
     (robot.run_dir / "endpoint.json").unlink()
     again = subprocess.Popen(
@@ -245,8 +244,7 @@ def test_a_killed_worker(robot, victims):
     robot = robot()
     robot.session()
     found = robot.server.processes()
-    for victim in victims.split():
-        os.kill(found[victim], signal.SIGKILL)
+    kill(*(found[victim] for victim in victims.split()))
     until(lambda: robot.stops == 1, what=robot.server.log)
     assert "asleep: 0" in robot.trace.read_text()
     assert robot.server.stop() == 0
@@ -267,8 +265,7 @@ def test_a_killed_server(robot, victims):
     robot = robot()
     robot.session()
     found = robot.server.processes()
-    for victim in victims.split():
-        os.kill(found[victim], signal.SIGKILL)
+    kill(*(found[victim] for victim in victims.split()))
     robot.server.wait()
     until(lambda: robot.stops == 1, what=robot.server.log)
     assert "asleep: 0" in robot.trace.read_text()
@@ -282,8 +279,7 @@ def test_a_server_of_which_nobody_is_left_to_do_it(robot, plugins, victims):
     robot = robot()
     robot.session()
     found = robot.server.processes()
-    for victim in victims.split():
-        os.kill(found[victim], signal.SIGKILL)
+    kill(*(found[victim] for victim in victims.split()))
     robot.server.wait()
     until(lambda: not [text for _, text in marked(robot.server.marker) if "remote_exec.server" in text], 30)
     assert robot.stops == 0

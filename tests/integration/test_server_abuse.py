@@ -13,7 +13,7 @@ import pytest
 import zmq
 
 sys.path.insert(0, str(Path(__file__).parent))
-from server_tools import marked, until
+from server_tools import kill, marked, until
 
 from remote_exec import codec
 from remote_exec.host.binding import READ_BYTES
@@ -217,8 +217,7 @@ def test_sigkill_of_two_leaves_nothing(start, pair):
     server = start()
     with_a_stubborn_process(server)
     processes = server.processes()
-    for name in pair:
-        os.kill(processes[name], signal.SIGKILL)
+    kill(*(processes[name] for name in pair))
     if pair == ("keeper", "worker"):
         until(lambda: not any("trap" in command for _, command in marked(server.marker)), 60)
         assert server.stop() == 0, server.log
