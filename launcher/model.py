@@ -181,6 +181,20 @@ class HostSpec:
 
 
 @dataclass(frozen=True)
+class ReadyCheck:
+    """When a process is ready; exactly one of these is set. It is looked at where the process runs."""
+
+    command: str = ""
+    """Shell command that exits 0, with the process's own setup and env."""
+    log: str = ""
+    """Extended regular expression that a line of its output matches."""
+    port: int = 0
+    """TCP port that somebody listens on."""
+    file: str = ""
+    """Path that exists; a leading `~` is not yet expanded."""
+
+
+@dataclass(frozen=True)
 class ProcessSpec:
     """One process of the inventory, resolved like a HostSpec. Times in seconds."""
 
@@ -195,8 +209,10 @@ class ProcessSpec:
     shell: str | None = None
     setup: str = ""
     env: Mapping[str, str] = field(default_factory=dict)
-    ready_check: str | None = None
-    """Shell command that exits 0 once the process is ready; None: ready as soon as it runs."""
+    login: bool = False
+    """It has what the interactive rc file of its shell gives: variables, aliases, functions."""
+    ready_check: ReadyCheck | None = None
+    """None: ready as soon as it runs."""
     ready_timeout: float = 60.0
     """0 = for ever."""
     depends: tuple[str, ...] = ()

@@ -17,7 +17,7 @@ from launcher.inventory.entries import BUILT_IN, Document, Entry, Variant
 from launcher.inventory.kinds import Field, Text, parse_machine
 from launcher.inventory.params import names_in, substitute, wrap
 from launcher.inventory.report import Place, Report, listing
-from launcher.model import HostSpec, Machine, Problem, ProcessSpec, Push, SshOptions
+from launcher.model import HostSpec, Machine, Problem, ProcessSpec, Push, ReadyCheck, SshOptions
 
 _INHERITED = ("machine", "ssh", "docker", "shell", "setup", "env")
 _NO_PARAMS: Mapping[str, str] = {}
@@ -282,9 +282,9 @@ class _Resolver:
             for key in ("docker", "shell", "ready_timeout", "persistent", "force_sigquit", "show_ui")
             if key in self.fields
         }
-        texts: dict[str, Any] = {
-            key: self._text(key) for key in ("setup", "ready_check") if key in self.fields
-        }
+        texts: dict[str, Any] = {key: self._text(key) for key in ("setup",) if key in self.fields}
+        if "ready_check" in self.fields:
+            texts["ready_check"] = ReadyCheck(command=self._text("ready_check"))
         session = self.fields.get("session")
         return ProcessSpec(
             name=self._name(),

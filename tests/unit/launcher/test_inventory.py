@@ -13,7 +13,7 @@ from launcher import inventory
 from launcher.errors import InventoryError
 from launcher.inventory import describe, read
 from launcher.inventory.kinds import parse_duration, parse_machine
-from launcher.model import Container, HostSpec, Machine, Push, SshOptions
+from launcher.model import Container, HostSpec, Machine, Push, ReadyCheck, SshOptions
 
 LAB = """
 context:
@@ -151,7 +151,7 @@ def test_a_process_inherits_from_its_host(lab: inventory.Inventory) -> None:
     assert spec.machine == Machine("lab-pc.example", "robot", 22)
     assert spec.ssh == lab.resolve("lab").ssh
     assert spec.env == {"ROS_DOMAIN_ID": "7", "X": "{raw}", "Z": "z"}
-    assert spec.ready_check == "check 7"
+    assert spec.ready_check == ReadyCheck(command="check 7")
     assert "source" in spec.setup
 
 
