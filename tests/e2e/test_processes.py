@@ -127,11 +127,15 @@ def test_the_plan_is_the_order_and_the_commands_and_touches_nothing(stack):
             "context": {"params": {"rate": "10"}},
             "processes": {
                 "driver": {"cmd": "drive --rate {rate} 'a b'", "machine": stack.machine(port=1)},
-                "planner": {"cmd": "plan $HOME", "machine": stack.machine(port=1), "depends": ["driver"],
-                            "variants": {"slow": {"cmd": "{cmd} --slow", "params": {"rate": "1"}}}},
+                "planner": {
+                    "cmd": "plan $HOME",
+                    "machine": stack.machine(port=1),
+                    "depends": ["driver"],
+                    "variants": {"slow": {"cmd": "{cmd} --slow", "params": {"rate": "1"}}},
+                },
             },
         }
-    )  # fmt: skip
+    )
     plan = stack.good("run", "planner", "--plan")
     assert order(plan.out, "driver", "drive --rate 10 'a b'", "planner", "plan $HOME")
     assert "plan $HOME --slow" in stack.good("run", "planner", "--plan", "--variant", "slow").out
@@ -141,9 +145,16 @@ def test_the_plan_is_the_order_and_the_commands_and_touches_nothing(stack):
 
 @pytest.mark.parametrize(
     ("command", "code"),
-    [("exit 0", 0), ("exit 7", 7), ("false; true", 0), ("true; exit 3", 3), ("kill -TERM $$", 143), ("kill -9 $$", 137),
-     ("no_such_command_at_all", 127)],
-)  # fmt: skip
+    [
+        ("exit 0", 0),
+        ("exit 7", 7),
+        ("false; true", 0),
+        ("true; exit 3", 3),
+        ("kill -TERM $$", 143),
+        ("kill -9 $$", 137),
+        ("no_such_command_at_all", 127),
+    ],
+)
 def test_wait_ends_with_the_exit_code_of_the_process(stack, command, code):
     stack.processes(job={"cmd": f"echo out; echo err >&2; {command}", "persistent": False})
     done = stack.run("run", "job", "--wait")
@@ -156,8 +167,12 @@ def test_wait_ends_with_the_exit_code_of_the_process(stack, command, code):
 
 def test_follow_shows_what_it_says_until_it_ends(stack):
     """…and dependencies' lines are not lost in between; the exit code is the process's with --wait."""
-    stack.processes(job={"cmd": "for i in 1 2 3; do echo line $i; sleep 0.1; done; printf 'no newline'; exit 5",
-                         "persistent": False})  # fmt: skip
+    stack.processes(
+        job={
+            "cmd": "for i in 1 2 3; do echo line $i; sleep 0.1; done; printf 'no newline'; exit 5",
+            "persistent": False,
+        }
+    )
     done = stack.run("run", "job", "--follow", "--wait")
     assert order(done.out, "line 1", "line 2", "line 3", "no newline"), done.text
     assert done.code == 5
@@ -219,17 +234,25 @@ def test_ready_is_what_the_check_says(stack, form):
     assert stack.states("slow") == {"slow": "ready"}
 
 
+SERVER = """
+import socket, sys, time
+server = socket.create_server(("127.0.0.1", int(sys.argv[1])))
+print(server.getsockname()[1], flush=True)
+time.sleep(3600)
+"""
+
+
 def test_ready_when_a_port_is_open(stack):
-    serve = "import socket, time; s = socket.create_server(('127.0.0.1', 0)); open('port', 'w').write(str(s.getsockname()[1])); time.sleep(3600)"
-    stack.processes(
-        first={"cmd": f'cd; exec {stack.world.python[0]} -c "{serve}"', "ready_check": "test -s ~/port"}
-    )
+    stack.file("server.py").write_text(SERVER)
+    serve = f"exec {stack.world.python[0]} ~/server.py"
+    stack.processes(first={"cmd": f"{serve} 0", "ready_check": {"log": r"^\d+$"}})
     stack.good("run", "first")
-    port = int(stack.lines("port")[0])
+    port = stack.good("logs", "first").out.strip()
     stack.good("kill", "first")
-    again = serve.replace(", 0)", f", {port})")
-    stack.processes(server={"cmd": f'sleep 0.5; cd; exec {stack.world.python[0]} -c "{again}"', "ready_check": {"port": port}},
-                    never={"cmd": LONG, "ready_check": {"port": 1}, "ready_timeout": "1s"})  # fmt: skip
+    stack.processes(
+        server={"cmd": f"sleep 0.5; {serve} {port}", "ready_check": {"port": int(port)}},
+        never={"cmd": LONG, "ready_check": {"port": 1}, "ready_timeout": "1s"},
+    )
     stack.good("run", "server")
     late = stack.run("run", "never")
     assert late.code == 4 and order(late.text, "never", "1 s"), late.text
@@ -240,12 +263,24 @@ def test_the_check_has_setup_env_and_parameters_of_its_process(stack):
     stack.write(
         {
             "context": {"params": {"place": "here"}},
-            "hosts": {"lab": {"machine": stack.machine(), "setup": "export FROM_SETUP=1", "env": {"BOTH": "{place}"}}},
-            "processes": {"p": {"cmd": LONG, "host": "lab", "env": {"OWN": "it's"},
-                                "ready_check": '[ "$FROM_SETUP$BOTH$OWN{place}" = "1hereit\'shere" ]',
-                                "ready_timeout": "15s"}},
+            "hosts": {
+                "lab": {
+                    "machine": stack.machine(),
+                    "setup": "export FROM_SETUP=1",
+                    "env": {"BOTH": "{place}"},
+                }
+            },
+            "processes": {
+                "p": {
+                    "cmd": LONG,
+                    "host": "lab",
+                    "env": {"OWN": "it's"},
+                    "ready_check": '[ "$FROM_SETUP$BOTH$OWN{place}" = "1hereit\'shere" ]',
+                    "ready_timeout": "15s",
+                }
+            },
         }
-    )  # fmt: skip
+    )
     stack.good("run", "p")
     stack.good("kill", "p")
 
@@ -259,8 +294,10 @@ def test_a_check_that_hangs_is_ended_and_the_time_is_over(stack):
 
 
 def test_one_that_dies_while_waited_for_fails_at_once_with_its_last_lines(stack):
-    stack.processes(p={"cmd": "echo the driver is missing; exit 5", "ready_check": "false", "ready_timeout": "0"},
-                    after={"cmd": "touch ~/started", "depends": ["p"]})  # fmt: skip
+    stack.processes(
+        p={"cmd": "echo the driver is missing; exit 5", "ready_check": "false", "ready_timeout": "0"},
+        after={"cmd": "touch ~/started", "depends": ["p"]},
+    )
     began = time.monotonic()
     done = stack.run("run", "after")
     assert done.code == 1 and time.monotonic() - began < 30
@@ -288,8 +325,12 @@ def test_a_process_of_another_session_is_in_another_tmux_session(stack):
 
 def host_entry(stack, *depends):
     python, path = stack.world.python
-    return {"machine": stack.machine(), "python": python, "depends": list(depends),
-            "env": {"PYTHONPATH": path, "SE_REMOTE_ESCALATION": "0.4,0.4"}}  # fmt: skip
+    return {
+        "machine": stack.machine(),
+        "python": python,
+        "depends": list(depends),
+        "env": {"PYTHONPATH": path, "SE_REMOTE_ESCALATION": "0.4,0.4"},
+    }
 
 
 def traced(name, *depends):
@@ -312,8 +353,12 @@ scenario test:
 
 
 def test_a_scenario_starts_what_its_host_depends_on_and_stops_it_in_reverse_order(stack):
-    stack.write({"hosts": {"lab-pc": host_entry(stack, "map")},
-                 "processes": {"driver": traced("driver"), "map": traced("map", "driver"), "mine": traced("mine")}})  # fmt: skip
+    stack.write(
+        {
+            "hosts": {"lab-pc": host_entry(stack, "map")},
+            "processes": {"driver": traced("driver"), "map": traced("map", "driver"), "mine": traced("mine")},
+        }
+    )
     stack.good("run", "mine")
     (stack.folder / "test.osc").write_text(SCENARIO.format(0))
     done = stack.ended(stack.start("scenario_execution", "test.osc"))
@@ -340,8 +385,12 @@ def test_what_a_killed_scenario_started_ends_with_its_lease(stack):
 
 
 def test_up_of_a_host_starts_its_depends_and_hosts_are_dependencies(stack):
-    stack.write({"hosts": {"lab-pc": host_entry(stack, "driver")},
-                 "processes": {"driver": traced("driver"), "user": {**traced("user"), "depends": ["lab-pc"]}}})  # fmt: skip
+    stack.write(
+        {
+            "hosts": {"lab-pc": host_entry(stack, "driver")},
+            "processes": {"driver": traced("driver"), "user": {**traced("user"), "depends": ["lab-pc"]}},
+        }
+    )
     stack.good("run", "user")
     assert stack.lines("ledger") == ["+driver", "+user"]
     assert stack.states("lab-pc", "user") == {"lab-pc": "ready", "user": "ready"}

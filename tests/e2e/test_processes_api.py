@@ -102,8 +102,10 @@ def test_errors_have_types_and_say_what_to_do(stack):
 
 
 def test_twice_in_one_process_and_from_several_tasks(stack):
-    stack.processes(**{f"p{n}": {"cmd": f"echo {n} >>~/ledger; {LONG}", "depends": ["base"]} for n in range(6)},
-                    base={"cmd": f"echo base >>~/ledger; {LONG}"})  # fmt: skip
+    stack.processes(
+        **{f"p{n}": {"cmd": f"echo {n} >>~/ledger; {LONG}", "depends": ["base"]} for n in range(6)},
+        base={"cmd": f"echo base >>~/ledger; {LONG}"},
+    )
 
     async def main():
         async with opened(stack) as first, opened(stack) as second:
@@ -163,9 +165,14 @@ class Pty:
     def __init__(self, stack, *words, **env):
         self.fd, inner = pty.openpty()
         self.process = subprocess.Popen(
-            [str(BIN / "se-remote"), *words], cwd=stack.folder, env={**stack.environ, **env}, start_new_session=True,
-            stdin=inner, stdout=inner, stderr=inner,
-        )  # fmt: skip
+            [str(BIN / "se-remote"), *words],
+            cwd=stack.folder,
+            env={**stack.environ, **env},
+            start_new_session=True,
+            stdin=inner,
+            stdout=inner,
+            stderr=inner,
+        )
         os.close(inner)
         stack._started.append(self.process)
         self.heard = b""

@@ -205,7 +205,10 @@ def test_in_a_container_as_docker_exec_does(world, boxes):
     (folder / "docker.sock").chmod(0o666)
     rc = "echo read >>/root/rc-was-read; alias ros1='export MASTER=inside'"
     boxes.dockerd.run("exec", "nav", "sh", "-c", f'echo "{rc}" >/root/.bashrc')
-    entry = "{0}:\n  cmd: ros1; echo {0} $MASTER >>/root/ledger; {2}\n  machine: {1}\n  docker: nav\n  ready_check: grep {0} /root/ledger\n"
+    entry = (
+        "{0}:\n  cmd: ros1; echo {0} $MASTER >>/root/ledger; {2}\n  machine: {1}\n  docker: nav\n"
+        "  ready_check: grep {0} /root/ledger\n"
+    )
     machine = stack.machine()
     try:
         stubborn = "trap '' INT; setsid sleep 3611 & while :; do sleep 1; done"

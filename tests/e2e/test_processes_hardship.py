@@ -132,15 +132,20 @@ def test_names_may_be_any_printable_text(stack):
 
 
 def test_params_and_env_go_where_they_belong_verbatim(stack):
-    """In the environment as they are; in a command as text of that command, never looked at again as parameters."""
+    """What is put in is not looked at again, neither for parameters nor by a shell."""
     nasty = 'it\'s $HOME `x` {other} "q" 日本'
     stack.write(
         {
             "context": {"params": {"p": "unset"}},
-            "processes": {"e": {"machine": stack.machine(), "cmd": 'printf %s "$VALUE" >~/value; ' + LONG,
-                                "env": {"VALUE": "{p}"}}},
+            "processes": {
+                "e": {
+                    "machine": stack.machine(),
+                    "cmd": 'printf %s "$VALUE" >~/value; ' + LONG,
+                    "env": {"VALUE": "{p}"},
+                }
+            },
         }
-    )  # fmt: skip
+    )
     stack.good("run", "e", "--param", f"p={nasty}")
     assert stack.file("value").read_text() == nasty
 
@@ -298,10 +303,9 @@ def test_nothing_of_a_hundred_thousand_lines_is_lost(stack):
 
 
 def test_lines_of_a_megabyte_and_broken_utf_8_pass(stack):
-    stack.processes(
-        p={"cmd": f"head -c 1000000 /dev/zero | tr '\\0' x; echo; printf 'broken \\377\\376 utf\\n'; echo end; {LONG}",
-           "ready_check": {"log": "^end$"}}
-    )  # fmt: skip
+    long = "head -c 1000000 /dev/zero | tr '\\0' x; echo"
+    command = f"{long}; printf 'broken \\377\\376 utf\\n'; echo end; {LONG}"
+    stack.processes(p={"cmd": command, "ready_check": {"log": "^end$"}})
     stack.good("run", "p")
     lines = stack.good("logs", "p", "-n", "all").out.splitlines()
     assert lines[0] == "x" * 1_000_000
@@ -411,8 +415,10 @@ def test_what_sh_may_be(stack, shell):
     tools.mkdir()
     (tools / "sh").symlink_to(path)
     stack.world.sshd.start(path=f"{tools}:/usr/bin:/bin")
-    stack.processes(p={"cmd": f"setsid sleep 3605 & echo it runs; {LONG}", "shell": "sh", "ready_check": {"log": "runs"}},
-                    bad={"cmd": "exit 4", "depends": ["p"]})  # fmt: skip
+    stack.processes(
+        p={"cmd": f"setsid sleep 3605 & echo it runs; {LONG}", "shell": "sh", "ready_check": {"log": "runs"}},
+        bad={"cmd": "exit 4", "depends": ["p"]},
+    )
     done = stack.run("run", "bad", "--wait")
     assert done.code in (1, 4), done.text
     assert stack.states("p", "bad") == {"p": "ready", "bad": "dead"}
