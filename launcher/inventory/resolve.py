@@ -8,6 +8,7 @@ key, and ``{cmd}`` in a variant's cmd is the process's cmd. ``{server}`` is the 
 from __future__ import annotations
 
 import posixpath
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -48,6 +49,15 @@ class Inventory:
         """Variants of a host (or alias) or process, each with its group or None; {} for an unknown name."""
         entry = self._entry(name)
         return {} if entry is None else {v.name: v.group for v in entry.variants}
+
+    def groups(self) -> dict[str, list[str]]:
+        """The groups of choices, by name, with what can be chosen anywhere in the file."""
+        groups: dict[str, dict[str, None]] = {}
+        for entry in [*self.document.hosts.values(), *self.document.processes.values()]:
+            for variant in entry.variants:
+                if variant.group is not None:
+                    groups.setdefault(variant.group, {})[variant.name] = None
+        return {group: list(choices) for group, choices in groups.items()}
 
     def known_names(self) -> list[str]:
         """Hosts and aliases: what may stand where HOST is asked for."""
@@ -282,9 +292,9 @@ class _Resolver:
             for key in ("docker", "shell", "ready_timeout", "persistent", "force_sigquit", "show_ui")
             if key in self.fields
         }
+        if not plain.get("persistent", True):
+            plain.setdefault("ready_timeout", 0.0)  # it is ready when it has ended: as long as that takes
         texts: dict[str, Any] = {key: self._text(key) for key in ("setup",) if key in self.fields}
-        if "ready_check" in self.fields:
-            texts["ready_check"] = ReadyCheck(command=self._text("ready_check"))
         session = self.fields.get("session")
         return ProcessSpec(
             name=self._name(),
@@ -293,12 +303,36 @@ class _Resolver:
             host=self.document.canonical(self.entry.value("host", "")),
             ssh=self._ssh(),
             env=self._texts_of("env"),
+            login=self._login(),
+            ready_check=self._ready_check(),
             depends=self._depends(),
             session=session.value if session is not None else self.document.session,
             source=self.entry.place.source,
             **plain,
             **texts,
         )
+
+    def _login(self) -> bool:
+        if "login" in self.fields:
+            return bool(self.fields["login"].value)
+        docker = self.fields.get("docker")
+        return self.document.plain or (docker is not None and docker.value.login)
+
+    def _ready_check(self) -> ReadyCheck | None:
+        field = self.fields.get("ready_check")
+        if field is None:
+            return None
+        if isinstance(field.value, Text):
+            return ReadyCheck(command=self._replaced(field.value))
+        ((form, text),) = field.value.items()
+        value = self._replaced(text)
+        if form != "port":
+            return ReadyCheck(log=value) if form == "log" else ReadyCheck(file=value)
+        if re.fullmatch(r"[0-9]{1,5}", value) and 0 < int(value) < 65536:
+            return ReadyCheck(port=int(value))
+        if not names_in(value):  # else it has no value yet, or that is reported
+            self.report.add(text.place, f'"{value}" is no port (1 to 65535)')
+        return ReadyCheck(port=1)
 
     def _name(self) -> str:
         return "+".join([self.entry.name, *sorted(variant.name for variant in self.chosen)])
