@@ -1,8 +1,8 @@
 """What processes cost: commands over SSH, time against one process, against a bare exec, against `ssh cat`.
 
 All is measured in this process, interleaved, over a private sshd on loopback; ratios are of medians of one
-run. Commands are counted in sshd's own log. `from nothing` is a new Launcher with a new connection, as a command
-of the command line has; asyncssh is imported before.
+run. Commands are counted in sshd's own log. `from nothing` is a new Launcher with a new connection, as each
+command of the command line has; asyncssh is imported before.
 
     python benchmarks/processes.py [ROUNDS]
 """
@@ -120,9 +120,10 @@ async def status_against_exec(stack: Stack, rounds: int) -> tuple[list[float], l
 def ssh_cat(stack: Stack, path: Path) -> float:
     """Seconds of OpenSSH's own client for the whole file."""
     world = stack.world
+    config = f"{world.environ['HOME']}/.ssh/config"
     began = time.perf_counter()
     done = subprocess.run(
-        ["ssh", "-F", f"{world.environ['HOME']}/.ssh/config", "-p", str(world.sshd.port), "127.0.0.1", f"cat {path}"],
+        ["ssh", "-F", config, "-p", str(world.sshd.port), "127.0.0.1", f"cat {path}"],
         capture_output=True, check=True,
     )  # fmt: skip
     took = time.perf_counter() - began
@@ -145,7 +146,7 @@ async def follow(stack: Stack) -> float:
 
 
 async def slow_rc(stack: Stack, rounds: int) -> tuple[float, int]:
-    """What a slow rc file adds to a run of five, as a share of what it takes itself; and how often it is read."""
+    """What a slow rc file adds to a run of five, as a share of its own time; and how often it is read."""
     took: dict[bool, list[float]] = {True: [], False: []}
     wanted = names("r", CHAIN)
     reads = 0
