@@ -1,4 +1,4 @@
-"""docs/processes.md followed to the letter: its YAML, its commands, its Python. Accounts play the machines."""
+"""docs/processes.md to the letter: its YAML, its commands, its Python. Accounts play the machines."""
 
 from __future__ import annotations
 
