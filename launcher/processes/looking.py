@@ -1,8 +1,8 @@
 """The scripts that look at processes on a machine, as text: status, trees, logs, what stays. Pure.
 
-They follow the rules of `launcher.scripts`, and are read by `seeing` and `output`. A status is asked for often:
-on its way nothing is spawned but one awk, which reads the few small files of each process and then, only when
-one of them is dead, has the machine looked through for what it has left.
+They follow the rules of `launcher.scripts`, and are read by `seeing` and `output`. A status is asked for
+often: on its way nothing is spawned but one awk, which reads the few small files of each process and then,
+only when one of them is dead, has the machine looked through for what it has left.
 """
 
 from __future__ import annotations
@@ -127,7 +127,10 @@ lives() {
   state=; read -r state rest <"$run/state" || return 1
   [ "$state" != dead ]
 } 2>/dev/null
-began() { tail -n 1 "$run/about"; } 2>/dev/null
+read_began() {
+  began=
+  { for line in 1 2 3 4 5 6 7 8 9; do IFS= read -r began || break; done; } <"$run/about"
+} 2>/dev/null
 finished() {
   lives || [ ! -f "$run/log" ] || printf '%s\n' "$run/log"
   ls -1 "$kept" | grep '[.]log$' | sort -r | while read -r file; do printf '%s\n' "$kept/$file"; done
@@ -181,7 +184,7 @@ runs() {
       how=running
       lives || { code=; read -r code signal rest <"$run/exit"; how=process-$code
                  [ "${signal:-0}" = 0 ] || how=process-$((128 + signal)); }
-      name=$(began)-$how.log
+      read_began; name=$began-$how.log
     fi
     hole "$file"
     printf '%s %s %s\n' "$(($(wc -c <"$file") - gone))" "$(date -u -r "$file" +%Y%m%dT%H%M%SZ)" "$name"
@@ -192,7 +195,7 @@ runs() {
 
 _FOLLOW: Final = r"""
 refuse() { printf '%s\n%s\n' "$2" "$3" >&2; exit 3; }
-say() { printf '\n%s %s %s\n' "$nonce" "$1" "$2"; }
+say() { printf '%s %s\n' "$nonce" "$*"; }
 caught_up() {
   for fd in "/proc/$tail/fd"/*; do
     case $(readlink "$fd") in *log*) ;; *) continue ;; esac
@@ -201,16 +204,18 @@ caught_up() {
     return
   done
 } 2>/dev/null
-the_same() { [ -f "$run/log" ] && [ "$(began)" = "$now" ]; }
+the_same() { [ -f "$run/log" ] && read_began && [ "$began" = "$now" ]; }
+pause() { { sleep 0.4 2>/dev/null || sleep 1; } & wait "$!"; }
 earlier() {
   # what was followed when the connection was lost
-  [ -n "$known" ] && [ "$known" != "$(began)" ] || return 0
+  read_began
+  [ -n "$known" ] && [ "$known" != "$began" ] || return 0
   for file in "$kept/$known"-*.log; do
-    [ -f "$file" ] || return 0
+    [ -f "$file" ] && [ "$(($(wc -c <"$file")))" -ge "$offset" ] || { say lost; break; }
     say log "$known $offset"
     tail -c "+$((offset + 1))" "$file"
   done
-  known=
+  known=; lines=all; ago=
 }
 last_one() {
   file=$(finished | head -n 1)
@@ -227,20 +232,19 @@ watch_log() {
   [ -f "$run/log" ] || last_one
   while :; do
     if [ -f "$run/log" ]; then
-      now=$(began); file=$run/log
+      read_began; now=$began; file=$run/log
       if [ "$now" = "$known" ]; then hole "$file"; start=$offset; [ "$start" -ge "$gone" ] || start=$gone
       else start_of "$file"; fi
       lines=all; ago=
       say log "$now $start"
       tail -c "+$((start + 1))" -f "$file" 2>/dev/null &
       tail=$!
-      while the_same; do sleep 1 & wait "$!"; done
-      until caught_up; do sleep 1; done
-      sleep 1
+      while the_same; do pause; done
+      until caught_up; do pause; done
       # it may still be handing over what it has read: let it, until the next one ends
       kill $old 2>/dev/null; old=$tail; tail=
     fi
-    sleep 1 & wait "$!"
+    [ -f "$run/log" ] || pause
   done
 }
 follow() {
@@ -252,9 +256,9 @@ follow() {
   kill "$watching" 2>/dev/null
 }
 """
-"""It reads its standard input until it ends: so it ends with the client, however that ends. Each log begins with
-a line NONCE log BEGAN OFFSET, by which the client knows where it is, and where to go on after a lost connection
-($known, $offset)."""
+"""It reads its standard input until it ends: so it ends with the client, however that ends. Each log begins
+with NONCE log BEGAN OFFSET and a line's end, by which the client knows where it is, and where to go on after a
+lost connection ($known, $offset); NONCE lost when that is gone."""
 
 _CLEAN: Final = r"""
 act() { [ "$dry" = yes ] || "$@"; }
@@ -331,7 +335,8 @@ window() {
   field verb window
   field base "$base"
   frame windows
-  [ ! -S "$base/tmux" ] || T list-windows -a -F '#{window_id} #{pane_dead} #{@se_remote_process}|#{@se_remote_name}'
+  format='#{window_id} #{@se_remote_process}|#{@se_remote_name}'
+  [ ! -S "$base/tmux" ] || T list-windows -a -F "$format"
   answer
 } 2>/dev/null
 """

@@ -1,4 +1,4 @@
-"""What runs on a machine that was reached: processes and their states, their trees with CPU and memory. Async.
+"""What runs on a machine that was reached: processes, their states, their trees with CPU and memory. Async.
 
 Each is one exec of one script of `looking` and one reply; what it says is decided here, purely:
 
@@ -128,8 +128,8 @@ def _seen(lines: Mapping[str, Sequence[str]], reply: Reply) -> Seen | None:
     pid = lines.get("pid", [""])[0]
     one = Seen(
         Key(session, name), state, reason, int(pid) if pid.isdecimal() else None,
-        epoch(began.partition("-")[0]), config_hash=config, token=token, started_by=by, what=what, lease=lease,
-        container=container,
+        epoch(began.partition("-")[0]), config_hash=config, token=token, started_by=by, what=what,
+        lease=lease, container=container,
     )  # fmt: skip
     if state is not State.DEAD:
         return one

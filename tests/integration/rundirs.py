@@ -1,7 +1,6 @@
 """Run directories of processes as the wrapper leaves them, for what only looks at them.
 
-Follows the table in launcher/processes (about, wrapper, pid, state, exit, log, log.index), with real processes
-behind them.
+about, wrapper, pid, state, exit, log, log.index, with real processes behind them.
 """
 
 from __future__ import annotations
@@ -39,8 +38,8 @@ class RunDirs:
 
     def add(
         self, key: Key, state: str = "ready", *, container: str = "", log: bytes = b"", exit: str = "",
-        wrapper: bool = True, pid: bool = True, command: tuple[str, ...] = ("sleep", "1000"), long: bool = False,
-        began: float | None = None,
+        wrapper: bool = True, pid: bool = True, command: tuple[str, ...] = ("sleep", "1000"),
+        long: bool = False, began: float | None = None,
     ) -> Path:  # fmt: skip
         """`long`: its state says who it is, too (then no `wrapper` and `pid` need be read)."""
         run = self.run(key)

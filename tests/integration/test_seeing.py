@@ -1,4 +1,4 @@
-"""What is seen of processes on a machine: states, what dead ones have left, trees. Real processes, a real sh."""
+"""What is seen of processes on a machine: states, what dead ones have left, trees; real processes."""
 
 from __future__ import annotations
 
