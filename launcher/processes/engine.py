@@ -111,6 +111,13 @@ class Engine:
         places, self._places = list(self._places.values()), {}
         await asyncio.gather(*(place.close() for place in places))
 
+    async def release(self, lease: str) -> None:
+        """Give a lease up where nothing lives by it any more; what is handed over to another run goes on."""
+        used = {
+            entry.place for entry in self._entries.values() if entry.alive and entry.launch.lease == lease
+        }
+        await asyncio.gather(*(place.release(lease) for place in self._places.values() if place not in used))
+
     # -- for runs -------------------------------------------------------------------------------------
 
     def place(self, spec: ProcessSpec) -> Place:
@@ -160,6 +167,8 @@ class Engine:
         entry = self._entries.get((place, change.key))
         if entry is None or not entry.alive:
             return
+        if entry.change is None and change.code is None and change.state in (State.STOPPING, State.STOPPED):
+            return  # of the one before, which was stopped
         before, entry.change = entry.state, change
         if change.state in ENDED:
             place.over(change.key)

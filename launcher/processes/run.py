@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from launcher.errors import Aborted, LauncherError, StageError
+from launcher.errors import Aborted, LauncherError, StageError, Unreachable
 from launcher.model import Event, HostSpec, State
 from launcher.processes.course import Course, Step, ending_rounds
 from launcher.processes.graph import Item, Stack, config_hash
@@ -152,8 +152,7 @@ class Run:
             texts += [text for some in await asyncio.gather(*work) for text in some]
         self.leave()
         if self._lease is not None:
-            places = {entry.place for entry in self._entries.values()}
-            await asyncio.gather(*(place.release(self._lease[0]) for place in places))
+            await self.engine.release(self._lease[0])
         return texts
 
     def leave(self) -> None:
@@ -288,13 +287,16 @@ class Run:
             self._set_timer(self.stack.items[name])
 
     def _not_reached(self, entry: Entry, error: StageError) -> None:
+        if entry.sent:
+            entry.change = Change(entry.launch.key, State.DEAD, error.cause)
         for run in list(entry.runs):
             run.failed(entry.name, renamed(error, entry.name))
 
     def failed(self, name: str, error: StageError) -> None:
         """It could not be launched."""
         if not self._closed and self._course.step(name) is Step.BEGUN:
-            self._event(name, State.UNREACHABLE, f"{error.stage.value}: {error.cause}", "error")
+            state = State.UNREACHABLE if isinstance(error, Unreachable) else State.DEAD
+            self._event(name, state, f"{error.stage.value}: {error.cause}", "error")
             self._bad(name, error)
 
     async def _host(self, item: Item) -> None:
