@@ -28,10 +28,18 @@ from launcher.inventory.endpoints import (
     unsupported,
 )
 from launcher.inventory.resolve import Inventory
-from launcher.inventory.settings import INVENTORY, Settings, check_settings, read_settings
+from launcher.inventory.settings import (
+    INVENTORY,
+    Settings,
+    check_settings,
+    chosen_variants,
+    read_settings,
+)
 from launcher.model import HostSpec, Problem, ProcessSpec
 
 FILE_NAME = "se-remote.yaml"
+CONCERT_FILE = "launcher.yaml"
+CONCERT_VARIABLE = "CONCERT_LAUNCHER_DEFAULT_CONFIG"
 USER_FILE = ".config/se-remote/inventory.yaml"
 
 
@@ -97,7 +105,9 @@ def find(
     """The inventory to use, or None if there is none.
 
     `explicit` (``--inventory``), SE_REMOTE_INVENTORY, se-remote.yaml in the scenario's folder, in `cwd` and
-    the folders above it, ``~/.config/se-remote/inventory.yaml`` with HOME of `environ`.
+    the folders above it, ``~/.config/se-remote/inventory.yaml`` with HOME of `environ`. Where there is none,
+    the file of concert_launcher that it would take itself: CONCERT_LAUNCHER_DEFAULT_CONFIG, else
+    launcher.yaml in `cwd`.
 
     Raises InventoryError when one that was named is not there. Folders above `cwd` that everybody may write
     to, such as /tmp, are passed over: an inventory says what is run, so a stranger's must not be picked up
@@ -114,6 +124,12 @@ def find(
     for candidate in _candidates(environ, cwd, scenario_dir, is_private or _is_private):
         if exists(candidate):
             return candidate
+    theirs = environ.get(CONCERT_VARIABLE, "")
+    path = cwd / _expanded(theirs or CONCERT_FILE, environ)
+    if exists(path):
+        return path
+    if theirs:
+        raise InventoryError([Problem(f"{CONCERT_VARIABLE} names a file that is not there", str(path))])
     return None
 
 
@@ -173,6 +189,9 @@ def describe(spec: HostSpec | ProcessSpec) -> dict[str, Any]:
     if spec.docker is not None:
         result["docker"] = {name: value for name, value in result["docker"].items() if value}
     result["env"] = dict(spec.env)
+    if isinstance(spec, ProcessSpec) and spec.ready_check is not None:
+        check = {name: value for name, value in result["ready_check"].items() if value}
+        result["ready_check"] = check.get("command") or check
     if isinstance(spec, HostSpec):
         result["path_map"] = dict(spec.path_map)
         result["push"] = [
@@ -188,6 +207,7 @@ __all__ = [
     "Settings",
     "check_selection",
     "check_settings",
+    "chosen_variants",
     "describe",
     "find",
     "known_names",

@@ -23,7 +23,14 @@ from launcher.inventory.entries import BUILT_IN
 from launcher.inventory.kinds import parse_machine
 from launcher.inventory.report import Place, Report, printable
 from launcher.inventory.resolve import Inventory, resolve_host, split_name
-from launcher.inventory.settings import INVENTORY, MAP, Settings, check_settings, read_settings
+from launcher.inventory.settings import (
+    INVENTORY,
+    MAP,
+    Settings,
+    check_settings,
+    chosen_variants,
+    read_settings,
+)
 from launcher.model import DirectAddress, HostSpec, Problem
 
 DEFAULT_PORT = 7613
@@ -31,7 +38,6 @@ _MAX_SOCKET_PATH = 107
 _HOSTNAME = re.compile(r"(?![-.])[A-Za-z0-9._-]{1,253}\Z")
 _FORMS = "expected a host of the inventory, tcp://host:port, host:port, ipc:///path, /path or ./path"
 _NO_SETTINGS = Settings()
-_NOT_YET = ("depends",)
 
 
 def resolve_endpoint(
@@ -116,19 +122,10 @@ def check_selection(specs: Iterable[HostSpec]) -> None:
 
 
 def unsupported(spec: HostSpec) -> list[Problem]:
-    """Keys of the spec that are not built yet. To use such a host is an error, never to ignore the key."""
+    """Keys of the spec that cannot be heeded. To use such a host is an error, never to ignore the key."""
     file, _, line = spec.source.rpartition(":")
     name = split_name(spec.name)[0]
     found = [
-        (
-            key,
-            f"{key} is not supported yet, so {name} cannot be used",
-            "take the key out to use the host without it",
-        )
-        for key in _NOT_YET
-        if getattr(spec, key)
-    ]
-    found += [
         (
             "server",
             f"`server` of {name} starts a server that cannot be told of `{key}`",
@@ -265,16 +262,10 @@ def _of_inventory(
     if inventory is None and name != "local":
         report.add(Place("", 0, text), "there is no inventory, so there are no hosts but local", _NO_FILE)
         return None
-    document = inventory.document if inventory is not None else BUILT_IN
-    variants: list[str] = []
-    host = document.canonical(name)
-    for key, chosen in settings.variants.items():
-        if host is not None and document.canonical(key) == host:
-            variants += chosen
-    if host is not None:
-        own = {variant.name for variant in document.hosts[host].variants}
-        variants += [variant for variant in settings.for_all if variant in own]
-    return resolve_host(document, text, variants, settings.params, report)
+    inventory = inventory if inventory is not None else Inventory()
+    host = inventory.canonical(name)
+    variants = chosen_variants(inventory, host, settings) if host is not None else []
+    return resolve_host(inventory.document, text, variants, settings.params, report)
 
 
 _LOOKED = "looked for se-remote.yaml here and above, and for ~/.config/se-remote/inventory.yaml"

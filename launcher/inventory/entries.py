@@ -66,6 +66,8 @@ class Document:
     hosts: Mapping[str, Entry] = field(default_factory=dict)
     processes: Mapping[str, Entry] = field(default_factory=dict)
     aliases: Mapping[str, str] = field(default_factory=dict)
+    plain: bool = False
+    """In concert_launcher's form: commands run as there, with the rc file of an interactive shell."""
 
     def canonical(self, name: str) -> str | None:
         """The host's name for a name or alias; None if unknown."""
@@ -87,7 +89,8 @@ def read_document(root: Node, file: str, report: Report) -> Document:
     session, params = _read_context(root, top, report)
     hosts: dict[str, Entry] = {}
     processes: dict[str, Entry] = {}
-    if "hosts" in root.items or "processes" in root.items:
+    plain = "hosts" not in root.items and "processes" not in root.items
+    if not plain:
         for name, (line, node) in root.items.items():
             here = (top / name).at(line)
             if name == "hosts":
@@ -105,7 +108,8 @@ def read_document(root: Node, file: str, report: Report) -> Document:
     else:
         processes = _read_plain(root, top, report)
     hosts.setdefault("local", LOCAL)
-    document = Document(file, session, params, hosts, processes, _read_aliases(hosts, processes, report))
+    aliases = _read_aliases(hosts, processes, report)
+    document = Document(file, session, params, hosts, processes, aliases, plain)
     _check_host_keys(document, report)
     _check_depends(document, report)
     return document

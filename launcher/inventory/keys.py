@@ -23,6 +23,7 @@ from launcher.inventory.kinds import (
     found,
     list_kind,
     map_kind,
+    quoting_hint,
     read_keys,
     scalar,
     table_kind,
@@ -111,6 +112,31 @@ def _read_exclusive(node: Node, place: Place, report: Report) -> bool | str | No
     return text
 
 
+READY_FORMS = "a shell command, {log: REGEX}, {port: NUMBER} or {file: PATH}"
+_NUMBER = text_kind("a port (1 to 65535)", one_line=True, empty=False)
+READY_KEYS = _table(
+    Key("log", text_kind("an extended regular expression", one_line=True, empty=False), "A line it prints."),
+    Key("port", Kind(_NUMBER.expected, _NUMBER.read, {"type": ["integer", "string"]}), "Somebody listens."),
+    Key("file", PATH, "It exists, where the process runs."),
+)
+
+
+def _read_ready_check(node: Node, place: Place, report: Report) -> Text | Mapping[str, Text] | None:
+    """A command as it is, or a mapping with one of READY_KEYS."""
+    if not isinstance(node, MappingNode):
+        text: Text | None = text_kind(READY_FORMS, empty=False).read(node, place, report)
+        return text
+    hint = quoting_hint(node)
+    if hint:
+        report.add(place, f"expected {READY_FORMS}, {found(node)}", hint)
+        return None
+    fields = read_keys(node, place, report, READY_KEYS)
+    if fields is not None and len(node.items) != 1:
+        report.add(place, f"expected {READY_FORMS}: one of them")
+        return None
+    return {name: field.value for name, field in fields.items()} if fields else None
+
+
 def _object(keys: Mapping[str, Key], **more: Any) -> dict[str, Any]:
     """The JSON Schema of a mapping with these keys."""
     properties = {}
@@ -130,6 +156,11 @@ DOCKER = Kind(
     "a container's name, {container: NAME} or {image: NAME, run: [options]}",
     _read_docker,
     {"anyOf": [{"type": "string"}, _object(DOCKER_KEYS)]},
+)
+READY_CHECK = Kind(
+    READY_FORMS,
+    _read_ready_check,
+    {"anyOf": [COMMAND.schema, _object(READY_KEYS, minProperties=1, maxProperties=1)]},
 )
 EXCLUSIVE = Kind("true, false or the name of a resource", _read_exclusive, {"type": ["boolean", "string"]})
 
@@ -198,8 +229,13 @@ LOCAL_KEYS = {**HOST_KEYS, "machine": HOST_VARIANT_KEYS["machine"]}
 
 _PROCESS_COMMON = (
     Key("cmd", COMMAND, "Shell command. In a variant, {cmd} is the command without it."),
-    Key("ready_check", COMMAND, "Command that succeeds once the process is ready.", nullable=True),
-    Key("ready_timeout", duration_kind(zero=True), "How long it may take until ready; 0 = for ever.", "60s"),
+    Key("ready_check", READY_CHECK, f"When it is ready: {READY_FORMS}.", nullable=True),
+    Key(
+        "ready_timeout",
+        duration_kind(zero=True),
+        "How long it may take until it is ready; 0 = for ever.",
+        "60s; of a one-shot 0",
+    ),
     Key("depends", ANY_NAMES, "Processes and hosts that must be ready first.", "[]"),
     Key("env", ENV, "Environment variables, on top of the host's."),
 )
@@ -214,6 +250,7 @@ PROCESS_KEYS = _table(
     Key("docker", DOCKER, "With machine: container on it.", nullable=True),
     Key("shell", PROGRAM, _SHELL_DOC, "the host's"),
     Key("setup", SCRIPT, "Shell lines before the command.", "the host's"),
+    Key("login", BOOL, "It has what the interactive rc file of its shell sets.", "that of the container"),
     Key("persistent", BOOL, "false: a one-shot, done when it exits.", "true"),
     Key("session", SESSION, "tmux session.", "that of context", nullable=True),
     Key("force_sigquit", BOOL, "Stop it by SIGQUIT at once.", "false"),

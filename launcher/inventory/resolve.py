@@ -8,6 +8,7 @@ key, and ``{cmd}`` in a variant's cmd is the process's cmd. ``{server}`` is the 
 from __future__ import annotations
 
 import posixpath
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -49,6 +50,15 @@ class Inventory:
         entry = self._entry(name)
         return {} if entry is None else {v.name: v.group for v in entry.variants}
 
+    def groups(self) -> dict[str, list[str]]:
+        """The groups of choices, by name, with what can be chosen anywhere in the file."""
+        groups: dict[str, dict[str, None]] = {}
+        for entry in [*self.document.hosts.values(), *self.document.processes.values()]:
+            for variant in entry.variants:
+                if variant.group is not None:
+                    groups.setdefault(variant.group, {})[variant.name] = None
+        return {group: list(choices) for group, choices in groups.items()}
+
     def known_names(self) -> list[str]:
         """Hosts and aliases: what may stand where HOST is asked for."""
         return [*self.document.hosts, *self.document.aliases]
@@ -75,19 +85,16 @@ class Inventory:
     ) -> ProcessSpec:
         """The process of exactly that name. Raises InventoryError with all that is wrong."""
         report = Report()
-        entry = self.document.processes.get(name)
-        if entry is None:
-            names = self.document.processes
-            report.add(
-                Place(self.file),
-                f'unknown process "{name}"',
-                listing(names),
-                known=names,
-                word=name,
-            )
-        else:
-            chosen = choose(entry, variants, Place(self.file), report)
-            spec = _Resolver(self.document, entry, chosen, params, report).process()
+        spec = resolve_process(self.document, name, variants, params, report)
+        report.raise_if_any()
+        assert spec is not None
+        return spec
+
+    def place_of_process(self, name: str, params: Mapping[str, str] = _NO_PARAMS) -> ProcessSpec:
+        """As resolve_process, but only of what says where it is and how it is stopped: so its command and
+        all that is asked there need no values."""
+        report = Report()
+        spec = _Resolver(self.document, self.document.processes[name], (), params, report).place()
         report.raise_if_any()
         return spec
 
@@ -161,6 +168,21 @@ def resolve_host(
     before = report.count
     chosen = choose(entry, [*more, *variants], entry.place, report)
     spec = _Resolver(document, entry, chosen, params, report).host()
+    return spec if report.count == before else None
+
+
+def resolve_process(
+    document: Document, name: str, variants: Iterable[str], params: Mapping[str, str], report: Report
+) -> ProcessSpec | None:
+    """As Inventory.resolve_process, with the caller's report."""
+    entry = document.processes.get(name)
+    if entry is None:
+        names = document.processes
+        report.add(Place(document.file), f'unknown process "{name}"', listing(names), known=names, word=name)
+        return None
+    before = report.count
+    chosen = choose(entry, variants, entry.place, report)
+    spec = _Resolver(document, entry, chosen, params, report).process()
     return spec if report.count == before else None
 
 
@@ -282,9 +304,9 @@ class _Resolver:
             for key in ("docker", "shell", "ready_timeout", "persistent", "force_sigquit", "show_ui")
             if key in self.fields
         }
+        if not plain.get("persistent", True):
+            plain.setdefault("ready_timeout", 0.0)  # it is ready when it has ended: as long as that takes
         texts: dict[str, Any] = {key: self._text(key) for key in ("setup",) if key in self.fields}
-        if "ready_check" in self.fields:
-            texts["ready_check"] = ReadyCheck(command=self._text("ready_check"))
         session = self.fields.get("session")
         return ProcessSpec(
             name=self._name(),
@@ -293,12 +315,52 @@ class _Resolver:
             host=self.document.canonical(self.entry.value("host", "")),
             ssh=self._ssh(),
             env=self._texts_of("env"),
+            login=self._login(),
+            ready_check=self._ready_check(),
             depends=self._depends(),
             session=session.value if session is not None else self.document.session,
             source=self.entry.place.source,
             **plain,
             **texts,
         )
+
+    def place(self) -> ProcessSpec:
+        """Where the process is, without what runs there."""
+        keys = ("docker", "persistent", "force_sigquit", "show_ui")
+        plain = {key: self.fields[key].value for key in keys if key in self.fields}
+        session = self.fields.get("session")
+        return ProcessSpec(
+            name=self._name(),
+            cmd="",
+            machine=self._machine(),
+            host=self.document.canonical(self.entry.value("host", "")),
+            ssh=self._ssh(),
+            session=session.value if session is not None else self.document.session,
+            source=self.entry.place.source,
+            **plain,
+        )
+
+    def _login(self) -> bool:
+        if "login" in self.fields:
+            return bool(self.fields["login"].value)
+        docker = self.fields.get("docker")
+        return self.document.plain or (docker is not None and docker.value.login)
+
+    def _ready_check(self) -> ReadyCheck | None:
+        field = self.fields.get("ready_check")
+        if field is None:
+            return None
+        if isinstance(field.value, Text):
+            return ReadyCheck(command=self._replaced(field.value))
+        ((form, text),) = field.value.items()
+        value = self._replaced(text)
+        if form != "port":
+            return ReadyCheck(log=value) if form == "log" else ReadyCheck(file=value)
+        if re.fullmatch(r"[0-9]{1,5}", value) and 0 < int(value) < 65536:
+            return ReadyCheck(port=int(value))
+        if not names_in(value):  # else it has no value yet, or that is reported
+            self.report.add(text.place, f'"{value}" is no port (1 to 65535)')
+        return ReadyCheck(port=1)
 
     def _name(self) -> str:
         return "+".join([self.entry.name, *sorted(variant.name for variant in self.chosen)])

@@ -2,7 +2,8 @@
 
     SE_REMOTE_INVENTORY   path                     --inventory
     SE_REMOTE_PARAMS      k=v,…                    --param k=v
-    SE_REMOTE_VARIANTS    lab-pc=debug+humble,…    --variant lab-pc=debug, or debug for all named
+    SE_REMOTE_VARIANTS    lab-pc=debug+humble,…    --variant lab-pc=debug, or debug for all named;
+                                                   a process or a group of choices may stand there too
     SE_REMOTE_MAP         robot=robot3,…           (scenarios only)
 
 The command line wins over the environment, per parameter and per host. A comma in a value is written ``\\,``.
@@ -32,7 +33,7 @@ class Settings:
     options: frozenset[str] = frozenset()
     """Which of the parameters were given by ``--param``."""
     variants: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    """Host or alias to variants."""
+    """Host, alias, process or group of choices to variants."""
     for_all: tuple[str, ...] = ()
     """Variants for those of the named hosts that have them (``--variant debug``)."""
     names: Mapping[str, str] = field(default_factory=dict)
@@ -85,6 +86,18 @@ def _read_variants(pairs: Mapping[str, str], place: Place, report: Report) -> di
     return {host: tuple(_names(text, place / host, report)) for host, text in pairs.items()}
 
 
+def chosen_variants(inventory: Inventory, name: str, settings: Settings) -> list[str]:
+    """The variants that the settings choose for a host or process of that very name."""
+    own = inventory.variants(name)
+    chosen: list[str] = []
+    for key, variants in settings.variants.items():
+        if key == name or inventory.canonical(key) == name:
+            chosen += variants  # also those that it does not have: that is an error
+        elif key in own.values():
+            chosen += [variant for variant in variants if own.get(variant) == key]
+    return [*chosen, *(variant for variant in settings.for_all if variant in own)]
+
+
 def _names(text: str, place: Place, report: Report) -> list[str]:
     names = [name.strip() for name in text.split("+")]
     if not all(names):
@@ -105,16 +118,16 @@ def _check_identifiers(values: Mapping[str, str], place: Place, report: Report) 
 def check_settings(inventory: Inventory, settings: Settings) -> list[Problem]:
     """Names in the settings that the inventory does not know: a typing error must not pass unnoticed."""
     report = Report()
-    known = inventory.known_names()
-    for host in settings.variants:
-        if inventory.canonical(host) is None:
-            report.add(
-                Place(VARIANTS),
-                f'unknown host "{host}"',
-                listing(known),
-                known=known,
-                word=host,
-            )
+    known = [*inventory.known_names(), *inventory.processes()]
+    groups = inventory.groups()
+    for name, chosen in settings.variants.items():
+        for variant in chosen if name in groups else ():
+            if variant not in groups[name]:
+                hint = f"it has {', '.join(groups[name])}"
+                text = f'the group {name} has no variant "{variant}"'
+                report.add(Place(VARIANTS), text, hint, known=groups[name], word=variant)
+        if inventory.canonical(name) is None and name not in (*inventory.processes(), *groups):
+            report.add(Place(VARIANTS), f'unknown host "{name}"', listing(known), known=known, word=name)
     params = inventory.known_params() if settings.params else set()
     for name in settings.params:
         if name not in params:

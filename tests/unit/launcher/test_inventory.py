@@ -104,10 +104,7 @@ def test_keys_of_later_issues_are_parsed(lab: inventory.Inventory) -> None:
         "continue",
         "stop jazzy",
     )
-    keys = [p.path for p in inventory.unsupported(spec)]
-    assert keys == ["hosts.full.depends"]
-    assert all(p.file == "lab.yaml" and p.line for p in inventory.unsupported(spec))
-    assert inventory.unsupported(lab.resolve("lab-pc")) == []
+    assert inventory.unsupported(spec) == []
 
 
 def test_merge_keys(lab: inventory.Inventory) -> None:
@@ -153,6 +150,51 @@ def test_a_process_inherits_from_its_host(lab: inventory.Inventory) -> None:
     assert spec.env == {"ROS_DOMAIN_ID": "7", "X": "{raw}", "Z": "z"}
     assert spec.ready_check == ReadyCheck(command="check 7")
     assert "source" in spec.setup
+
+
+READY = """
+context: {params: {number: 11311, place: ~/run}}
+processes:
+  a: {cmd: x, ready_check: {log: 'up after {number}|^[0-9]{{2}} ms$'}}
+  b: {cmd: x, ready_check: {port: 7613}}
+  c: {cmd: x, ready_check: {port: "{number}"}}
+  d: {cmd: x, ready_check: {file: "{place}/up"}, variants: {v: {ready_check: ls, params: {place: q}}}}
+"""
+
+
+def test_when_a_process_is_ready() -> None:
+    inv = read(READY)
+    assert inv.check() == []
+    found = [inv.resolve_process(name).ready_check for name in "abcd"]
+    log = ReadyCheck(log="up after 11311|^[0-9]{2} ms$")
+    assert found == [log, ReadyCheck(port=7613), ReadyCheck(port=11311), ReadyCheck(file="~/run/up")]
+    assert inv.resolve_process("d", ["v"]).ready_check == ReadyCheck(command="ls")
+    assert describe(inv.resolve_process("c"))["ready_check"] == {"port": 11311}
+    assert describe(inv.resolve_process("d", ["v"]))["ready_check"] == "ls"
+    assert inv.known_params() == {"number", "place"}
+
+
+@pytest.mark.parametrize("port", ["0", "65536", "x", "1.5", "-1"])
+def test_no_port(port: str) -> None:
+    inv = read('processes: {a: {cmd: x, ready_check: {port: "{p}"}}}')
+    with pytest.raises(InventoryError, match=f'"{port}" is no port'):
+        inv.resolve_process("a", params={"p": port})
+
+
+def test_which_processes_read_the_rc_file() -> None:
+    inv = read(
+        "hosts: {h: {machine: x, docker: {container: c, login: true}}, g: {machine: x}}\n"
+        "processes: {a: {cmd: x, host: h}, b: {cmd: x, host: g}, c: {cmd: x, host: g, login: true}, "
+        "d: {cmd: x, host: h, login: false}, e: {cmd: x, machine: y, docker: {container: c, login: true}}}"
+    )
+    assert [inv.resolve_process(name).login for name in "abcde"] == [True, False, True, False, True]
+    concert = read("a: {cmd: x}\nb: {cmd: x, login: false}")
+    assert [concert.resolve_process(name).login for name in "ab"] == [True, False]
+
+
+def test_a_one_shot_takes_as_long_as_it_takes() -> None:
+    inv = read("a: {cmd: x, persistent: false}\nb: {cmd: x}\nc: {cmd: x, persistent: no, ready_timeout: 9}")
+    assert [inv.resolve_process(name).ready_timeout for name in "abc"] == [0.0, 60.0, 9.0]
 
 
 def test_a_one_shot(lab: inventory.Inventory) -> None:
@@ -349,7 +391,23 @@ class TestFind:
             "/a/se-remote.yaml",
             "/se-remote.yaml",
             "/h/.config/se-remote/inventory.yaml",
+            "/a/b/launcher.yaml",
         ]
+
+    def test_concert_launchers_file_is_the_last_resort(self, tree: Path) -> None:
+        here = tree / "work/deep/deeper/launcher.yaml"
+        here.write_text("a: {cmd: x}")
+        assert self.find(tree) == here
+        (tree / "home/theirs.yaml").touch()
+        theirs = {"CONCERT_LAUNCHER_DEFAULT_CONFIG": "~/theirs.yaml"}
+        assert self.find(tree, **theirs) == tree / "home/theirs.yaml"
+        ours = tree / "home/.config/se-remote/inventory.yaml"
+        ours.write_text("hosts:")
+        assert self.find(tree, **theirs) == ours
+
+    def test_concert_launchers_file_that_is_named_must_be_there(self, tree: Path) -> None:
+        with pytest.raises(InventoryError, match="CONCERT_LAUNCHER_DEFAULT_CONFIG names"):
+            self.find(tree, CONCERT_LAUNCHER_DEFAULT_CONFIG="nope.yaml")
 
 
 CARRIED = """
@@ -379,3 +437,40 @@ def test_what_is_pushed_and_mapped() -> None:
     assert spec.config_hash == inv.resolve("a").config_hash  # the server runs the same with and without
     assert inventory.describe(spec)["push"][-1] == {"from": "/lab/inv/x/y", "to": "site"}
     assert {"site", "there"} <= inv.known_params()
+
+
+CHOICES = """
+hosts:
+  lab: {machine: x, aliases: [l], variants: {HW: [base, full], debug: {env: {A: b}}}}
+processes:
+  sim: {cmd: x, variants: {HW: [base, {none: {cmd: "{cmd} -n"}}], fast: {cmd: "{cmd} -f"}}}
+  plain: {cmd: x}
+"""
+
+
+@pytest.mark.parametrize(
+    ("given", "lab", "sim"),
+    [
+        ([], [], []),
+        (["base"], ["base"], ["base"]),
+        (["HW=base"], ["base"], ["base"]),
+        (["HW=none"], [], ["none"]),
+        (["l=debug", "sim=fast"], ["debug"], ["fast"]),
+        (["debug", "fast"], ["debug"], ["fast"]),
+    ],
+)
+def test_who_gets_which_variants(given: list[str], lab: list[str], sim: list[str]) -> None:
+    inv = read(CHOICES)
+    settings = inventory.read_settings({}, variants=given)
+    assert inventory.check_settings(inv, settings) == []
+    assert inventory.chosen_variants(inv, "lab", settings) == lab
+    assert inventory.chosen_variants(inv, "sim", settings) == sim
+    assert inventory.chosen_variants(inv, "plain", settings) == []
+
+
+def test_variants_of_nothing_and_choices_of_no_group_are_named() -> None:
+    settings = inventory.read_settings({}, variants=["HV=base", "HW=bass", "sim=fast"])
+    texts = [str(problem) for problem in inventory.check_settings(read(CHOICES), settings)]
+    assert len(texts) == 2
+    assert 'unknown host "HV"' in texts[0]
+    assert 'the group HW has no variant "bass" (did you mean "base"?; it has base, full, none)' in texts[1]
