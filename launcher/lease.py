@@ -246,7 +246,7 @@ class Launcher:
         return self._wait(self._over(host, work, then, kept))
 
     def on_machines(self, work: Callable[[ReachMachine], Awaitable[_T]]) -> _T:
-        """What `work` gives, on the loop, until `abort`; it is told how to reach machines, see Machines.runner."""
+        """What `work` gives, on the loop, until `abort`; it gets Machines.runner."""
         self._start_thread(2.5)
         return self._wait(self._on_machines(work))
 
