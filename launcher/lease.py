@@ -22,7 +22,7 @@ import time
 from collections.abc import Awaitable, Callable, Collection, Coroutine, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 from launcher import bootstrap, identity, logs, plan
 from launcher.bootstrap import Starting
@@ -30,6 +30,7 @@ from launcher.crossing import Carried, Crossing
 from launcher.durations import KEEP_S
 from launcher.errors import Aborted, InventoryError, LauncherError, StageError
 from launcher.hosts import GRACE, GRACE_HURRY, Hosts, Lease
+from launcher.inventory import Inventory, Settings, read_settings
 from launcher.inventory.endpoints import unsupported
 from launcher.loopthread import LoopThread
 from launcher.machines.container import ContainerRunner
@@ -37,6 +38,8 @@ from launcher.machines.pool import FindMachine, Machines
 from launcher.machines.runner import Asker, Limits, Runner
 from launcher.model import Event, HostSpec, Machine, SshOptions, State
 from launcher.plan import HostStatus, Stopped
+from launcher.processes.engine import Engine
+from launcher.processes.graph import Stack, build
 from launcher.remains import Remains, Run
 
 __all__ = ["Carried", "Inventory", "Launcher", "Lease"]
@@ -49,12 +52,6 @@ _POLL = 0.1
 _CLOSE_LIMIT, _CLOSE_LIMIT_HURRY = 40.0, 8.0
 
 
-class Inventory(Protocol):
-    """What is needed of launcher.inventory: the machines of hosts that are jumped through."""
-
-    def resolve(self, name: str) -> HostSpec: ...
-
-
 class Launcher:
     """Brings up the servers of hosts and takes them down again. Thread-safe."""
 
@@ -63,6 +60,7 @@ class Launcher:
         inventory: Inventory | None,
         *,
         environ: Mapping[str, str],
+        settings: Settings | None = None,
         ask: Asker | None = None,
         on_event: Callable[[Event], None] | None = None,
         what: str = "",
@@ -71,18 +69,25 @@ class Launcher:
         base: str = "",
         logs_to: Path | None = None,
     ) -> None:
-        """`logs_to`: a folder for the logs of the servers, fetched when their hosts are left. It is made, its
+        """`settings`: parameters and variants of what hosts depend on; None: those of `environ`.
+
+        `logs_to`: a folder for the logs of the servers, fetched when their hosts are left. It is made, its
         parent is not.
 
         `keep`: what is started stays up when this launcher is closed, for `keep_for` seconds (0: until it
         is killed), of which its server knows from its start on. `base`: of run dirs, for tests."""
         self._inventory = inventory
         self._environ = dict(environ)
+        self._settings = settings
+        self._what = what
+        self._on_event = on_event
+        self._engine: Engine | None = None
         self._ask = ask
         self._base = base
         starting = Starting(identity.who(), what, keep=keep_for if keep else None, base=base)
         self._hosts = Hosts(starting, self._reach, self._renew, on_event, keep=keep, logs_to=logs_to,
-                            reach_for_container=self._reach_for_container)  # fmt: skip
+                            reach_for_container=self._reach_for_container,
+                            engine=self._get_engine)  # fmt: skip
         self._crossing = Crossing(
             self._hosts.where,
             self._hosts.remark,
@@ -120,16 +125,18 @@ class Launcher:
         """A lease or an error for each host. `together`: when one fails the others are given up.
 
         `on_open` is called with each lease as soon as it is there, in the launcher's thread: it must not
-        block.
+        block. So is what they depend on, processes and hosts, started before them; a host among that has a
+        lease, too.
         """
         problems = [problem for host in hosts for problem in unsupported(host)]
         if problems:
             raise InventoryError(problems)
+        stack = self._stack(hosts)
         if self._hosts.aborted.is_set():
             raise Aborted("the bring-up was aborted")
         keepalive = min((host.lease for host in hosts), default=10.0) / 4
         self._start_thread(keepalive)
-        return self._wait(self._hosts.open_all(list(hosts), together, on_open), cleans_up=True)
+        return self._wait(self._hosts.open_all(list(hosts), together, on_open, stack), cleans_up=True)
 
     def send(
         self, hosts: Sequence[HostSpec], *, scenario: Path | None = None, output: Path | None = None
@@ -347,12 +354,37 @@ class Launcher:
 
         return find
 
+    def _stack(self, hosts: Sequence[HostSpec]) -> Stack | None:
+        """What the hosts depend on, with them; None when that is nothing. Raises InventoryError."""
+        if not any(host.depends for host in hosts):
+            return None
+        settings = self._settings or read_settings(self._environ)
+        return build(self._inventory, (), settings, hosts=hosts, strict=False)
+
+    def _get_engine(self) -> Engine:
+        """On the loop."""
+        if self._engine is None:
+            self._engine = Engine(
+                self._reach_machine,
+                started_by=identity.who(),
+                what=self._what,
+                on_event=self._on_event,
+                base=self._base,
+            )
+        return self._engine
+
+    async def _reach_machine(self, name: str, machine: Machine, options: SshOptions) -> Runner:
+        assert self._machines is not None
+        return await self._machines.runner(name, machine, options)
+
     async def _close_all(self) -> list[str]:
         self._hosts.give_up()
         for future in self._cleaning:
             with contextlib.suppress(BaseException):
                 await asyncio.wait_for(asyncio.wrap_future(future), 8)
         left = await self._hosts.close_all()
+        if self._engine is not None:
+            await self._engine.close()
         if self._machines is not None:
             await self._machines.close()
         return left

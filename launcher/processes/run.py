@@ -79,7 +79,7 @@ class Run:
     ) -> None:
         self.stack = stack
         self.what = what
-        self._engine = engine
+        self.engine = engine
         self._lease = lease
         self._open_host = open_host
         self._on_event = on_event
@@ -223,7 +223,7 @@ class Run:
             if item.process is None:
                 self._task(self._host(item))
                 continue
-            entry, new = self._engine.enter(item, self, self._lease[0] if self._lease else "")
+            entry, new = self.engine.enter(item, self, self._lease[0] if self._lease else "")
             self._entries[name] = entry
             if new:
                 self._event(name, State.STARTING, "")
@@ -280,7 +280,7 @@ class Run:
             entry.owner = others[0]
             others[0]._task(others[0]._launch(entry.place, [entry]))
         else:
-            self._engine.forget(entry)
+            self.engine.forget(entry)
 
     def begun(self, name: str) -> None:
         """From now on its time to get ready counts."""
@@ -372,7 +372,7 @@ class Run:
             texts += [f"{entry.name}: still there: {line}" for line in left]
             if change is not None:
                 self._event(entry.name, State.STOPPED, "by KILL" if change.forced else "")
-                self._engine.changed(place, change)
+                self.engine.changed(place, change)
         return texts
 
     async def _stop_in_time(self, place: Place, entries: Sequence[Entry]) -> dict[Key, Change]:
@@ -425,7 +425,7 @@ class Run:
             return
         self._states[name] = state
         event = Event(time.monotonic(), name, None, before, state, reason, level)
-        for listener in (self._engine.emit, self._on_event):
+        for listener in (self.engine.emit, self._on_event):
             if listener is not None:
                 with contextlib.suppress(Exception):  # a listener must not break a run
                     listener(event)
