@@ -47,6 +47,8 @@ __all__ = ["Carried", "Inventory", "Launcher", "Lease"]
 
 _T = TypeVar("_T")
 _Listener = Callable[[str], None]
+ReachMachine = Callable[[str, Machine, SshOptions, int], Awaitable[Runner]]
+"""Name, machine, options, lane → a runner: Machines.runner."""
 _POLL = 0.1
 _CLOSE_LIMIT, _CLOSE_LIMIT_HURRY = 40.0, 8.0
 
@@ -251,6 +253,11 @@ class Launcher:
         self._start_thread(2.5)
         return self._wait(self._over(host, work, then, kept))
 
+    def on_machines(self, work: Callable[[ReachMachine], Awaitable[_T]]) -> _T:
+        """What `work` gives, on the loop, until `abort`; it gets Machines.runner."""
+        self._start_thread(2.5)
+        return self._wait(self._on_machines(work))
+
     def clean(
         self, hosts: Sequence[HostSpec], *, dry: bool
     ) -> list[tuple[list[HostSpec], Remains | LauncherError]]:
@@ -412,6 +419,10 @@ class Launcher:
         self, host: HostSpec, work: Callable[[Runner], Awaitable[_T]], then: str, kept: bool
     ) -> _T:
         return await work(await self._hosts.where(host, then=then, kept=kept))
+
+    async def _on_machines(self, work: Callable[[ReachMachine], Awaitable[_T]]) -> _T:
+        assert self._machines is not None
+        return await work(self._machines.runner)
 
     async def _reach_for_container(self, host: HostSpec) -> Runner:
         assert self._machines is not None

@@ -36,7 +36,7 @@ def read_runs(reply: Reply) -> tuple[Run, ...]:
         began, _, ended = name.removesuffix(".log").partition("-")
         if size.isdecimal():
             ended = re.sub(r"^\d+(-|$)", "", ended)
-            runs.append(Run(ended or "unknown", _epoch(began), _epoch(last), int(size)))
+            runs.append(Run(ended or "unknown", epoch(began), epoch(last), int(size)))
     return tuple(runs)
 
 
@@ -55,7 +55,8 @@ def read_clean(reply: Reply) -> Remains:
     return Remains(tuple((kind, int(size) if size.isdecimal() else 0, name) for kind, size, name in lines))
 
 
-def _epoch(text: str) -> float | None:
+def epoch(text: str) -> float | None:
+    """Of a time as run directories and logs are named by; None for any other text."""
     try:
         return datetime.strptime(text, "%Y%m%dT%H%M%SZ").replace(tzinfo=timezone.utc).timestamp()
     except ValueError:

@@ -1,0 +1,125 @@
+"""What is seen of processes on a machine: states, what dead ones have left, trees; real processes."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import time
+
+import pytest
+from rundirs import SHELLS, script
+
+from launcher.errors import StartFailed
+from launcher.model import State
+from launcher.processes import seeing
+from launcher.processes.model import Key
+
+ONE, TWO = Key("lab", "planner"), Key("lab", "HW Type+Base Only")
+
+
+every_shell = pytest.mark.parametrize("runner", SHELLS, indirect=True)
+
+
+def see(dirs, runner):
+    return {one.key: one for one in asyncio.run(seeing.status(runner, base=str(dirs.base)))}
+
+
+@every_shell
+@pytest.mark.parametrize("long", [False, True])
+def test_states_and_who_started_it(dirs, runner, long):
+    began = time.time() // 1 - 3600
+    dirs.add(ONE, "running", began=began, long=long)
+    dirs.add(TWO, "ready", container="docker 0123456789abcdef nav", long=long)
+    dirs.add(Key("other", "planner"), "starting", long=long)
+    seen = see(dirs, runner)
+    assert [(str(key), one.state) for key, one in seen.items()] == [
+        ("HW Type+Base Only", State.READY), ("planner", State.RUNNING), ("planner", State.STARTING),
+    ]  # fmt: skip
+    one = seen[ONE]
+    assert one.pid == dirs.pid(ONE) and one.since == began and one.reason == "" and one.left == ()
+    assert (one.token, one.config_hash, one.started_by, one.what) == (
+        "token1", "hash1", "robot@client", "se-remote run x",
+    )  # fmt: skip
+    assert seen[TWO].container == "docker 0123456789abcdef nav"
+
+
+@every_shell
+def test_nothing_there_and_a_base_that_is_not_ours(dirs, runner):
+    assert see(dirs, runner) == {}
+    (dirs.base / ".processes").mkdir()
+    assert see(dirs, runner) == {}
+    dirs.base.rename(dirs.base.with_name("c"))
+    assert see(dirs, runner) == {}
+    dirs.base.symlink_to("c")
+    with pytest.raises(StartFailed, match="is not a directory of ours"):
+        see(dirs, runner)
+
+
+@every_shell
+def test_dead_ones_say_how_and_what_they_have_left(dirs, runner):
+    dirs.add(ONE, "dead", exit="3 0 1700000000", wrapper=False, pid=False)
+    dirs.add(TWO, "dead", exit="139 11 1700000000", wrapper=False, pid=False)
+    child = dirs.start(dirs.run(TWO), "sh", "-c", "env -i sleep 1000; :")
+    seen = see(dirs, runner)
+    assert (seen[ONE].state, seen[ONE].code, seen[ONE].signal) == (State.DEAD, 3, None)
+    assert seen[ONE].reason == "exit code 3" and seen[ONE].left == () and seen[ONE].pid is None
+    assert (seen[TWO].code, seen[TWO].signal, seen[TWO].reason) == (None, 11, "signal 11 (SIGSEGV)")
+    left = seen[TWO].left
+    assert left[0].split()[0] == str(child.pid) and len(left) == 2 and left[1].endswith("sleep 1000"), left
+
+
+def test_what_state_says_is_not_believed_when_nobody_lives(dirs, runner):
+    dirs.add(ONE, "ready", wrapper=False, pid=False)
+    dirs.add(TWO, "running", wrapper=False, pid=True, long=True)
+    (dirs.run(TWO) / "wrapper").unlink()
+    seen = see(dirs, runner)
+    assert (seen[ONE].state, seen[ONE].reason) == (State.DEAD, "it vanished without a word")
+    assert seen[TWO].state is State.STOPPING and "window was closed" in seen[TWO].reason
+    # another process has the pid by now
+    pid, start, boot = (dirs.run(TWO) / "pid").read_text().split()
+    (dirs.run(TWO) / "pid").write_text(f"{pid} {int(start) + 1} {boot}\n")
+    assert see(dirs, runner)[TWO].state is State.DEAD
+
+
+def test_one_that_is_just_being_made(dirs, runner):
+    run = dirs.add(ONE, "starting")
+    (run / "wrapper").unlink()
+    assert see(dirs, runner)[ONE].state is State.STARTING
+    (run / "about").write_text("token1\n")
+    assert see(dirs, runner) == {}
+
+
+def test_a_hundred_are_one_command_that_starts_one_program(dirs, runner, tmp_path):
+    """Whatever is spawned would show in the list of who was started: `sh` and awk are all."""
+    for number in range(3):
+        dirs.add(Key("lab", f"p{number}"))
+    tools = tmp_path / "counted"
+    tools.mkdir()
+    for tool in ("awk", "id", "ls", "cat", "grep", "tmux", "date", "tr", "sed"):
+        script(tools / tool, f'echo {tool} >>"{tmp_path}/started"; exec {shutil.which(tool)} "$@"')
+    runner._environ["PATH"] = f"{tools}:{runner._environ['PATH']}"
+    assert len(see(dirs, runner)) == 3
+    assert (tmp_path / "started").read_text().split() == ["awk"]
+
+
+@every_shell
+def test_trees_with_cpu_and_memory(dirs, runner):
+    busy = "sh -c 'while :; do :; done' & sleep 1000 & exec sleep 999"
+    dirs.add(ONE, command=("bash", "-c", busy))
+    dirs.add(TWO)
+    found = seeing.tree(runner, [ONE, TWO, Key("lab", "none")], base=str(dirs.base), over=0.3)
+    trees = asyncio.run(found)
+    (root,) = trees[ONE]
+    assert root.pid == dirs.pid(ONE) and root.command == "sleep 999"
+    assert sorted(child.command.split()[0] for child in root.children) == ["sh", "sleep"]
+    spinning = next(child for child in root.children if child.command.startswith("sh"))
+    assert 0.1 < spinning.cpu < 1.5 and spinning.parent == root.pid
+    assert root.cpu < 0.1 and 100_000 < root.rss < 100_000_000
+    assert [node.command for node in trees[TWO]] == ["sleep 1000"] and trees[Key("lab", "none")] == ()
+
+
+def test_a_tree_since_it_began(dirs, runner):
+    dirs.add(ONE, command=("bash", "-c", "while :; do :; done"))
+    time.sleep(0.3)
+    ((root,),) = asyncio.run(seeing.tree(runner, [ONE], base=str(dirs.base), over=0)).values()
+    assert root.cpu > 0.1
