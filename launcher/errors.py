@@ -6,9 +6,11 @@
     │   ├── Unreachable       3    connect or authenticate: the machine could not be reached
     │   │   └── NotTrusted         its host key is not known, or has changed
     │   ├── StartFailed       1    shell … start: reached, but the server does not start
-    │   │   └── NobodyListens      reached, but the server's socket leads nowhere (any more)
+    │   │   ├── NobodyListens      reached, but the server's socket leads nowhere (any more)
+    │   │   └── ProcessDied        a process died before it was ready; a one-shot did not end with 0
     │   └── NotReady          4    started, but it does not answer in time
     ├── Conflict              1    a server that does not fit is in use, or an exclusive host; names by whom
+    ├── NotStarted            1    something that it depends on is not ready
     ├── LeftBehind            1    something still runs after KILL; names pids
     └── Aborted             130    the user asked to stop
 
@@ -26,6 +28,8 @@ class LauncherError(Exception):
     """Root of all errors of this package. `next_step` is a command or an edit to try."""
 
     exit_code = 1
+    running: tuple[str, ...] = ()
+    """Of a run of processes that failed: what it has started and left running."""
 
     def __init__(self, message: str, next_step: str = "") -> None:
         self.next_step = next_step
@@ -79,6 +83,24 @@ class NobodyListens(StartFailed):
     """The machine was reached, but nothing can be forwarded to the server's socket."""
 
 
+class ProcessDied(StartFailed):
+    """A process ended that was waited for; `code` or `signal` say how. `tail`: the last lines it wrote."""
+
+    def __init__(
+        self,
+        name: str,
+        cause: str,
+        next_step: str = "",
+        tail: Sequence[str] = (),
+        *,
+        code: int | None = None,
+        signal: int | None = None,
+    ) -> None:
+        self.code = code
+        self.signal = signal
+        super().__init__(name, Stage.START, cause, next_step, tail)
+
+
 class NotReady(StageError):
     """The server was started but does not answer."""
 
@@ -87,6 +109,15 @@ class NotReady(StageError):
 
 class Conflict(LauncherError):
     """On the host a server that does not fit is in use, or somebody else has what is exclusive there."""
+
+
+class NotStarted(LauncherError):
+    """A process or host was not started, because of `because`, on which it depends."""
+
+    def __init__(self, name: str, because: str) -> None:
+        self.name = name
+        self.because = because
+        super().__init__(f"{name}: not started: {because} is not ready")
 
 
 class LeftBehind(LauncherError):

@@ -22,7 +22,7 @@ import time
 from collections.abc import Awaitable, Callable, Collection, Coroutine, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 from launcher import bootstrap, identity, logs, plan
 from launcher.bootstrap import Starting
@@ -30,27 +30,27 @@ from launcher.crossing import Carried, Crossing
 from launcher.durations import KEEP_S
 from launcher.errors import Aborted, InventoryError, LauncherError, StageError
 from launcher.hosts import GRACE, GRACE_HURRY, Hosts, Lease
+from launcher.inventory import Inventory, Settings, read_settings
 from launcher.inventory.endpoints import unsupported
 from launcher.loopthread import LoopThread
 from launcher.machines.container import ContainerRunner
 from launcher.machines.pool import FindMachine, Machines
 from launcher.machines.runner import Asker, Limits, Runner
-from launcher.model import Event, HostSpec, Machine, SshOptions, State
+from launcher.model import Event, HostSpec, Machine, ProcessSpec, SshOptions, State
 from launcher.plan import HostStatus, Stopped
+from launcher.processes.engine import Engine
+from launcher.processes.graph import Stack, build
+from launcher.processes.model import Change
 from launcher.remains import Remains, Run
 
 __all__ = ["Carried", "Inventory", "Launcher", "Lease"]
 
 _T = TypeVar("_T")
 _Listener = Callable[[str], None]
+ReachMachine = Callable[[str, Machine, SshOptions, int], Awaitable[Runner]]
+"""Name, machine, options, lane → a runner: Machines.runner."""
 _POLL = 0.1
 _CLOSE_LIMIT, _CLOSE_LIMIT_HURRY = 40.0, 8.0
-
-
-class Inventory(Protocol):
-    """What is needed of launcher.inventory: the machines of hosts that are jumped through."""
-
-    def resolve(self, name: str) -> HostSpec: ...
 
 
 class Launcher:
@@ -61,6 +61,7 @@ class Launcher:
         inventory: Inventory | None,
         *,
         environ: Mapping[str, str],
+        settings: Settings | None = None,
         ask: Asker | None = None,
         on_event: Callable[[Event], None] | None = None,
         what: str = "",
@@ -69,18 +70,25 @@ class Launcher:
         base: str = "",
         logs_to: Path | None = None,
     ) -> None:
-        """`logs_to`: a folder for the logs of the servers, fetched when their hosts are left. It is made, its
+        """`settings`: parameters and variants of what hosts depend on; None: those of `environ`.
+
+        `logs_to`: a folder for the logs of the servers, fetched when their hosts are left. It is made, its
         parent is not.
 
         `keep`: what is started stays up when this launcher is closed, for `keep_for` seconds (0: until it
         is killed), of which its server knows from its start on. `base`: of run dirs, for tests."""
         self._inventory = inventory
         self._environ = dict(environ)
+        self._settings = settings
+        self._what = what
+        self._on_event = on_event
+        self._engine: Engine | None = None
         self._ask = ask
         self._base = base
         starting = Starting(identity.who(), what, keep=keep_for if keep else None, base=base)
         self._hosts = Hosts(starting, self._reach, self._renew, on_event, keep=keep, logs_to=logs_to,
-                            reach_for_container=self._reach_for_container)  # fmt: skip
+                            reach_for_container=self._reach_for_container,
+                            engine=self.engine)  # fmt: skip
         self._crossing = Crossing(
             self._hosts.where,
             self._hosts.remark,
@@ -118,16 +126,18 @@ class Launcher:
         """A lease or an error for each host. `together`: when one fails the others are given up.
 
         `on_open` is called with each lease as soon as it is there, in the launcher's thread: it must not
-        block.
+        block. So is what they depend on, processes and hosts, started before them; a host among that has a
+        lease, too.
         """
         problems = [problem for host in hosts for problem in unsupported(host)]
         if problems:
             raise InventoryError(problems)
+        stack = self._stack(hosts)
         if self._hosts.aborted.is_set():
             raise Aborted("the bring-up was aborted")
         keepalive = min((host.lease for host in hosts), default=10.0) / 4
         self._start_thread(keepalive)
-        return self._wait(self._hosts.open_all(list(hosts), together, on_open), cleans_up=True)
+        return self._wait(self._hosts.open_all(list(hosts), together, on_open, stack), cleans_up=True)
 
     def send(
         self, hosts: Sequence[HostSpec], *, scenario: Path | None = None, output: Path | None = None
@@ -243,6 +253,11 @@ class Launcher:
         self._start_thread(2.5)
         return self._wait(self._over(host, work, then, kept))
 
+    def on_machines(self, work: Callable[[ReachMachine], Awaitable[_T]]) -> _T:
+        """What `work` gives, on the loop, until `abort`; it gets Machines.runner."""
+        self._start_thread(2.5)
+        return self._wait(self._on_machines(work))
+
     def clean(
         self, hosts: Sequence[HostSpec], *, dry: bool
     ) -> list[tuple[list[HostSpec], Remains | LauncherError]]:
@@ -260,6 +275,27 @@ class Launcher:
         """Call `on_line` for each line, until `abort` or until one of the two raises; see bootstrap."""
         self._start_thread(2.5)
         self._wait(self._follow_log(host, on_line, on_trouble, lines))
+
+    def stop_processes(
+        self, named: Mapping[str, ProcessSpec], *, force: bool = False
+    ) -> dict[str, Change | LauncherError]:
+        """Stop processes, whoever started them, all at once; see Engine.stop."""
+        self._start_thread(2.5)
+
+        async def stop() -> dict[str, Change | LauncherError]:
+            return await self.engine().stop(named, force=force)
+
+        return self._wait(stop())
+
+    def submit(self, work: Callable[[], Coroutine[Any, Any, _T]]) -> concurrent.futures.Future[_T]:
+        """Begin `work` on the launcher's loop. Ends with it at `close`."""
+        self._start_thread(2.5)
+        assert self._loop is not None
+        return asyncio.run_coroutine_threadsafe(work(), self._loop)
+
+    async def bring_up(self, host: HostSpec) -> Lease:
+        """On the loop: a lease for one host, whatever it depends on. Raises LauncherError."""
+        return await self._hosts.open_one(host)
 
     # -- the caller's side ----------------------------------------------------------------------------
 
@@ -340,12 +376,37 @@ class Launcher:
 
         return find
 
+    def _stack(self, hosts: Sequence[HostSpec]) -> Stack | None:
+        """What the hosts depend on, with them; None when that is nothing. Raises InventoryError."""
+        if not any(host.depends for host in hosts):
+            return None
+        settings = self._settings or read_settings(self._environ)
+        return build(self._inventory, (), settings, hosts=hosts, strict=False)
+
+    def engine(self) -> Engine:
+        """What runs processes; on the loop, see `submit`."""
+        if self._engine is None:
+            self._engine = Engine(
+                self._reach_machine,
+                started_by=identity.who(),
+                what=self._what,
+                on_event=self._on_event,
+                base=self._base,
+            )
+        return self._engine
+
+    async def _reach_machine(self, name: str, machine: Machine, options: SshOptions) -> Runner:
+        assert self._machines is not None
+        return await self._machines.runner(name, machine, options)
+
     async def _close_all(self) -> list[str]:
         self._hosts.give_up()
         for future in self._cleaning:
             with contextlib.suppress(BaseException):
                 await asyncio.wait_for(asyncio.wrap_future(future), 8)
         left = await self._hosts.close_all()
+        if self._engine is not None:
+            await self._engine.close()
         if self._machines is not None:
             await self._machines.close()
         return left
@@ -358,6 +419,10 @@ class Launcher:
         self, host: HostSpec, work: Callable[[Runner], Awaitable[_T]], then: str, kept: bool
     ) -> _T:
         return await work(await self._hosts.where(host, then=then, kept=kept))
+
+    async def _on_machines(self, work: Callable[[ReachMachine], Awaitable[_T]]) -> _T:
+        assert self._machines is not None
+        return await work(self._machines.runner)
 
     async def _reach_for_container(self, host: HostSpec) -> Runner:
         assert self._machines is not None

@@ -17,6 +17,7 @@ Rules:
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Final
 
 from launcher import family, tmux
@@ -243,11 +244,16 @@ def path_word(path: str) -> str:
 
 def environment_lines(spec: HostSpec) -> str:
     """`export` lines for `spec.env`, values quoted, a leading `~` expanded on the machine."""
+    return export_lines(spec.env, f"hosts.{spec.name}.env")
+
+
+def export_lines(env: Mapping[str, str], path: str) -> str:
+    """The same for any variables; `path` says where in the inventory they stand."""
     lines = []
-    for key, value in spec.env.items():
+    for key, value in env.items():
         if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", key) or "\0" in value:
             message = f"{key!r} cannot be set as an environment variable"
-            raise InventoryError([Problem(message, path=f"hosts.{spec.name}.env")])
+            raise InventoryError([Problem(message, path=path)])
         word = path_word(value) if value == "~" or value.startswith("~/") else quote([value])
         lines.append(f"export {key}={word}\n")
     return "".join(lines)

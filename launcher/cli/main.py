@@ -17,6 +17,7 @@ import threading
 from collections.abc import Callable, Sequence
 
 from launcher import __version__
+from launcher.cli import arguments_seeing
 
 EXIT_USAGE = 2
 EXIT_INTERRUPTED = 130
@@ -27,6 +28,8 @@ _COMMANDS = {
     "with": "launcher.cli.with_hosts",
     "status": "launcher.cli.status",
     "logs": "launcher.cli.logs",
+    "attach": "launcher.cli.attach",
+    "mon": "launcher.cli.mon",
     "kill": "launcher.cli.kill",
     "clean": "launcher.cli.clean",
     "push": "launcher.cli.files",
@@ -98,27 +101,7 @@ def parser() -> argparse.ArgumentParser:
     during.usage = "se-remote with [-i FILE] [--param K=V] [--variant [HOST=]NAME] HOST... -- COMMAND..."
     during.add_argument("host", nargs="+", metavar="HOST")
 
-    status = command("status", "show what runs on hosts")
-    status.add_argument("host", nargs="*", metavar="HOST", help="default: all of the inventory")
-    status.add_argument("--json", action="store_true", help="machine-readable")
-
-    logs = command("logs", "show a server's log, also after it died")
-    logs.add_argument("host", metavar="HOST")
-    logs.add_argument(
-        "-f",
-        "--follow",
-        action="store_true",
-        help="wait for new lines, through restarts and lost connections",
-    )
-    logs.add_argument(
-        "-n", "--lines", type=_line_count, default=200, metavar="N", help="the last N lines (200), or `all`"
-    )
-
-    logs.add_argument(
-        "--run", type=_run_number, default=0, metavar="N", help="of the N-th last finished run (1: the last)"
-    )
-    logs.add_argument("--runs", action="store_true", help="list the runs of which there are logs")
-
+    arguments_seeing.add(command)
     kill = command("kill", "stop servers and verify that they are gone")
     kill.add_argument("host", nargs="*", metavar="HOST")
     kill.add_argument("--all", action="store_true", help="every host of the inventory")
@@ -227,12 +210,6 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     return args
 
 
-def _run_number(text: str) -> int:
-    if not (text.isascii() and text.isdecimal() and int(text) > 0):
-        raise argparse.ArgumentTypeError(f"expected a number from 1 (the last finished run), found {text!r}")
-    return int(text)
-
-
 def _split_command(argv: list[str]) -> tuple[list[str], list[str]]:
     """For `with`: the words before the first `--`, and the command behind it. Any other line as it is."""
     first, skip = "", False
@@ -245,14 +222,6 @@ def _split_command(argv: list[str]) -> tuple[list[str], list[str]]:
         return argv, []
     at = argv.index("--")
     return argv[:at], argv[at + 1 :]
-
-
-def _line_count(text: str) -> int:
-    if text == "all":
-        return 1_000_000_000
-    if not (text.isascii() and text.isdecimal()):
-        raise argparse.ArgumentTypeError(f"expected a number, 0 or more, or `all`, found {text!r}")
-    return int(text)
 
 
 class _Ended(KeyboardInterrupt):

@@ -5,12 +5,13 @@ Rules: progress and errors go to stderr, results to stdout; colours and live lin
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import sys
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TextIO
 
 from launcher.errors import LauncherError
@@ -21,6 +22,7 @@ _LIVE_PERIOD = 0.1
 """Seconds between two redraws of the live line."""
 
 _COLOURS = {"error": "\033[31m", "warning": "\033[33m", "good": "\033[32m", "dim": "\033[2m"}
+_TELLING_APART = tuple(f"\033[{code}m" for code in (36, 33, 32, 35, 34, 96, 93, 92, 95, 94))
 _RESET = "\033[0m"
 
 _STATE_COLOURS = {
@@ -87,6 +89,31 @@ class Output:
             self._live_text = text if len(text) <= width else text[: width - 1] + "…"
             self._draw_live()
 
+    @contextlib.contextmanager
+    def screen(self) -> Iterator[Callable[[str], None]]:
+        """A picture that is shown again and again: in place on a terminal, one below the other elsewhere."""
+        if not (self._out.isatty() and self.live):
+            yield self.result
+            return
+
+        def show(text: str) -> None:
+            rows = shutil.get_terminal_size().lines - 1
+            lines = text.splitlines()
+            if len(lines) > rows:
+                lines = [*lines[: rows - 1], f"… {len(lines) - rows + 1} more lines"]
+            self._write("\033[H" + "".join(f"{line}\033[K\r\n" for line in lines) + "\033[J")
+
+        self._write("\033[?1049h\033[?7l\033[?25l")  # another screen, no wrapping, no cursor
+        try:
+            yield show
+        finally:
+            self._write("\033[?7h\033[?25h\033[?1049l")
+
+    def _write(self, text: str) -> None:
+        with self._lock:
+            self._out.write(text)
+            self._out.flush()
+
     def asking(self, ask: Asker | None) -> Asker | None:
         """`ask` with the terminal to itself: no live line meanwhile, and what is said comes afterwards."""
         if ask is None:
@@ -122,6 +149,11 @@ class Output:
     def state(self, state: State) -> str:
         """The state's word, coloured where stdout is a terminal."""
         return self._styled(state.value, _STATE_COLOURS.get(state, ""), self._colour_out)
+
+    def painted(self, text: str, number: int) -> str:
+        """In the colour of that number, where stdout is a terminal: to tell several apart."""
+        colour = _TELLING_APART[number % len(_TELLING_APART)]
+        return f"{colour}{text}{_RESET}" if self._colour_out else text
 
     def _styled(self, text: str, style: str, colour: bool) -> str:
         return f"{_COLOURS[style]}{text}{_RESET}" if style and colour else text

@@ -1,45 +1,121 @@
-"""`se-remote status`: what runs where. One exec per machine, all machines in parallel."""
+"""`se-remote status`: what runs where, hosts and processes. One exec of each per machine, all in parallel."""
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import time
 from collections.abc import Mapping, Sequence
-from typing import Any
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
+from launcher.cli import status_processes
 from launcher.cli.output import Output, age, table
 from launcher.cli.selection import Selection, select
 from launcher.durations import time_text
 from launcher.model import HostSpec, State
-from launcher.plan import HostStatus, user_text
+from launcher.plan import HostStatus, is_machine, user_text
+from launcher.processes import viewing
+from launcher.processes.viewing import Place, Subject, View
 from launcher.wrapper import exclusive_resource
+
+if TYPE_CHECKING:
+    from launcher.lease import Launcher
 
 _HEADER = ("HOST", "MACHINE", "STATE", "SINCE", "PID", "VERSION", "SESSIONS", "STAYS", "STARTED BY")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Prints the table or JSON; 3 if a machine could not be reached, else 0."""
-    output = Output()
-    selection = select(args)
-    specs = selection.hosts(args.host) if args.host else selection.all_hosts()
-    statuses = query(specs, selection)
-    if args.json:
-        output.result(json.dumps([as_json(spec, status) for spec, status in statuses], indent=2))
-    else:
-        output.result(render(statuses, output, time.time()))
-    return 3 if any(status.state is State.UNREACHABLE for _, status in statuses) else 0
-
-
-def query(specs: Sequence[HostSpec], selection: Selection) -> list[tuple[HostSpec, HostStatus]]:
-    """The status of every host and of its variants; an unreachable machine makes its own `unreachable`."""
+    """Prints the picture, with `--watch` again and again; 3 if a machine could not be reached, else 0."""
     from launcher.lease import Launcher
 
+    output = Output()
+    selection = select(args)
+    asked = _asked(selection, args.host)
     launcher = Launcher(selection.inventory, environ=selection.environ, ask=selection.ask)
     try:
-        return launcher.survey(specs)
+        if args.watch is None:
+            seen = _look(launcher, asked, args.tree)
+            output.result(_text(seen, output, args, 2))
+            return 3 if seen.unreachable else 0
+        _watch(launcher, asked, args, output)
+        return 0
     finally:
         launcher.close()
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """What is to be shown."""
+
+    hosts: Sequence[HostSpec]
+    subjects: Sequence[Subject]
+    everything_on: Sequence[Place]
+    """Machines of which everything is shown."""
+
+
+@dataclass(frozen=True)
+class _Seen:
+    hosts: Sequence[tuple[HostSpec, HostStatus]]
+    views: Sequence[View]
+
+    @property
+    def unreachable(self) -> bool:
+        states = [status.state for _, status in self.hosts] + [view.seen.state for view in self.views]
+        return State.UNREACHABLE in states
+
+
+def _asked(selection: Selection, names: Sequence[str]) -> _Asked:
+    if names:
+        hosts, found = selection.mixed(names)
+    else:
+        hosts, found = selection.all_hosts(), selection.processes()
+    subjects = [Subject.of(name, spec) for name, spec in found.items()]
+    places = [Place(host.machine, host.ssh) for host in hosts if not names or is_machine(host)]
+    if not names:
+        places += [subject.place for subject in subjects]
+    return _Asked(hosts, subjects, list(dict.fromkeys(places)))
+
+
+def _look(launcher: Launcher, asked: _Asked, trees: bool) -> _Seen:
+    with ThreadPoolExecutor(1) as pool:
+        hosts = pool.submit(launcher.survey, asked.hosts)
+        views: list[View] = []
+        if asked.subjects or asked.everything_on:
+            views = launcher.on_machines(
+                lambda reach: viewing.survey(
+                    reach, asked.subjects, everything_on=asked.everything_on, trees=trees
+                )
+            )
+        hidden = {str(host.machine) for host, status in hosts.result() if status.error is not None}
+        # of a machine that cannot be reached one line is enough
+        views = [view for view in views if view.subject in asked.subjects or view.error is None
+                 or str(view.subject.place.machine) not in hidden]  # fmt: skip
+        return _Seen(hosts.result(), views)
+
+
+def _text(seen: _Seen, output: Output, args: argparse.Namespace, indent: int | None) -> str:
+    if args.json:
+        hosts = [as_json(spec, status) for spec, status in seen.hosts]
+        processes = [status_processes.as_json(view, trees=args.tree) for view in seen.views]
+        return json.dumps([*hosts, *processes], indent=indent)
+    now = time.time()
+    parts = [render(seen.hosts, output, now)] if seen.hosts or not seen.views else []
+    if seen.views:
+        parts.append(status_processes.render(seen.views, output, now, trees=args.tree))
+    return "\n\n".join(parts)
+
+
+def _watch(launcher: Launcher, asked: _Asked, args: argparse.Namespace, output: Output) -> None:
+    """Until Ctrl-C, which is how one leaves it."""
+    with contextlib.suppress(KeyboardInterrupt), output.screen() as show:
+        while True:
+            began = time.monotonic()
+            text = _text(_look(launcher, asked, args.tree), output, args, None)
+            show(text)
+            time.sleep(max(0.05, args.watch - (time.monotonic() - began)))
 
 
 def as_json(spec: HostSpec, status: HostStatus) -> dict[str, Any]:

@@ -85,19 +85,16 @@ class Inventory:
     ) -> ProcessSpec:
         """The process of exactly that name. Raises InventoryError with all that is wrong."""
         report = Report()
-        entry = self.document.processes.get(name)
-        if entry is None:
-            names = self.document.processes
-            report.add(
-                Place(self.file),
-                f'unknown process "{name}"',
-                listing(names),
-                known=names,
-                word=name,
-            )
-        else:
-            chosen = choose(entry, variants, Place(self.file), report)
-            spec = _Resolver(self.document, entry, chosen, params, report).process()
+        spec = resolve_process(self.document, name, variants, params, report)
+        report.raise_if_any()
+        assert spec is not None
+        return spec
+
+    def place_of_process(self, name: str, params: Mapping[str, str] = _NO_PARAMS) -> ProcessSpec:
+        """As resolve_process, but only of what says where it is and how it is stopped: so its command and
+        all that is asked there need no values."""
+        report = Report()
+        spec = _Resolver(self.document, self.document.processes[name], (), params, report).place()
         report.raise_if_any()
         return spec
 
@@ -171,6 +168,21 @@ def resolve_host(
     before = report.count
     chosen = choose(entry, [*more, *variants], entry.place, report)
     spec = _Resolver(document, entry, chosen, params, report).host()
+    return spec if report.count == before else None
+
+
+def resolve_process(
+    document: Document, name: str, variants: Iterable[str], params: Mapping[str, str], report: Report
+) -> ProcessSpec | None:
+    """As Inventory.resolve_process, with the caller's report."""
+    entry = document.processes.get(name)
+    if entry is None:
+        names = document.processes
+        report.add(Place(document.file), f'unknown process "{name}"', listing(names), known=names, word=name)
+        return None
+    before = report.count
+    chosen = choose(entry, variants, entry.place, report)
+    spec = _Resolver(document, entry, chosen, params, report).process()
     return spec if report.count == before else None
 
 
@@ -310,6 +322,22 @@ class _Resolver:
             source=self.entry.place.source,
             **plain,
             **texts,
+        )
+
+    def place(self) -> ProcessSpec:
+        """Where the process is, without what runs there."""
+        keys = ("docker", "persistent", "force_sigquit", "show_ui")
+        plain = {key: self.fields[key].value for key in keys if key in self.fields}
+        session = self.fields.get("session")
+        return ProcessSpec(
+            name=self._name(),
+            cmd="",
+            machine=self._machine(),
+            host=self.document.canonical(self.entry.value("host", "")),
+            ssh=self._ssh(),
+            session=session.value if session is not None else self.document.session,
+            source=self.entry.place.source,
+            **plain,
         )
 
     def _login(self) -> bool:

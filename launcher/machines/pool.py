@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from launcher.machines.ssh import SshRunner
 
 _Key = tuple[Machine, SshOptions]
+_Slot = tuple[Machine, SshOptions, int]
+"""A connection to a machine, and which of several."""
 
 FindMachine = Callable[[str], "tuple[Machine, SshOptions] | None"]
 """An inventory host's machine by its name; None when there is no such host."""
@@ -60,17 +62,20 @@ class Machines:
         self._keepalive = keepalive
         self._find = find
         self._lock = asyncio.Lock()
-        self._connecting: dict[_Key, asyncio.Task[SshRunner]] = {}
+        self._connecting: dict[_Slot, asyncio.Task[SshRunner]] = {}
         self._jumping: dict[_Key, _Key] = {}
         """Which connection waits for which one, to jump through it."""
         self._made: list[asyncio.Task[SshRunner]] = []
         """All that were ever made, dead ones too: to close them."""
 
-    async def runner(self, name: str, machine: Machine, options: SshOptions) -> Runner:
-        """A runner for `machine`; errors call the host `name`."""
+    async def runner(self, name: str, machine: Machine, options: SshOptions, lane: int = 0) -> Runner:
+        """A runner for `machine`; errors call the host `name`.
+
+        `lane`: of several connections to it, for whoever needs more commands at once than one carries.
+        """
         if machine.is_local:
             return LocalRunner(self._environ)
-        return await self._ssh(name, machine, options)
+        return await self._ssh(name, machine, options, lane=lane)
 
     async def with_room(self, name: str, machine: Machine, options: SshOptions) -> Runner:
         """As `runner`, with room for the tunnel of a server in a container there."""
@@ -111,9 +116,14 @@ class Machines:
             await task.result().close()
 
     async def _ssh(
-        self, name: str, machine: Machine, options: SshOptions, instead: _Instead | None = None
+        self,
+        name: str,
+        machine: Machine,
+        options: SshOptions,
+        instead: _Instead | None = None,
+        lane: int = 0,
     ) -> SshRunner:
-        key = (machine, options)
+        key = (machine, options, lane)
         task = self._connecting.get(key)
         if task is None or (task.done() and not self._usable(task, instead)):
             task = asyncio.ensure_future(self._connect(name, machine, options, instead))

@@ -12,8 +12,8 @@ from typing import Final
 
 from launcher import tmux, wrapper
 from launcher.command import quote
-from launcher.processes.model import Key
 from launcher.plan import slug
+from launcher.processes.model import Key
 from launcher.scripts import REPLY, script
 
 PLACE: Final = r"""
@@ -257,8 +257,8 @@ follow() {
 }
 """
 """It reads its standard input until it ends: so it ends with the client, however that ends. Each log begins
-with NONCE log BEGAN OFFSET and a line's end, by which the client knows where it is, and where to go on after a
-lost connection ($known, $offset); NONCE lost when that is gone."""
+with NONCE log BEGAN OFFSET and a line's end, by which the client knows where it is, and where to go on after
+a lost connection ($known, $offset); NONCE lost when that is gone."""
 
 _CLEAN: Final = r"""
 act() { [ "$dry" = yes ] || "$@"; }

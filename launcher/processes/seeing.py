@@ -77,6 +77,16 @@ async def tree(
     return trees
 
 
+async def windows(runner: Runner, *, base: str = "") -> tuple[str, dict[str, str]]:
+    """The socket of our tmux there; the id of each window by whose it is: SESSION/SLUG, or a host's slug."""
+    nonce = secrets.token_hex(12)
+    reply = await framed("attach", runner, looking.windows(base=base, nonce=nonce), nonce, _ANSWER_S)
+    if reply.verb == "refused":
+        raise StartFailed("attach", Stage(reply.get("stage")), reply.get("cause"), reply.get("next"))
+    found = re.findall(r"^(@\d+) ([^|]*)\|(.*)$", reply.get("windows"), re.MULTILINE)
+    return f"{reply.get('base')}/tmux", {process or host: window for window, process, host in found}
+
+
 async def _look_inside(runner: Runner, container: str, base: str, over: float) -> Reply | None:
     """`container`: as in `about`. None when nothing can be asked there."""
     words = container.split(" ", 2)

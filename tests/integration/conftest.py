@@ -12,6 +12,8 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent))
 import scenario_tools
 import server_tools
+from rundirs import dirs as dirs
+from rundirs import runner as runner
 
 from remote_exec.host import procs
 

@@ -7,14 +7,22 @@ from __future__ import annotations
 
 import os
 import shutil
+import stat
 import subprocess
+import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
+
+from launcher.machines.local import LocalRunner
 from launcher.plan import slug
 from launcher.processes.model import Key
 from launcher.tmux import session_name
 
+SHELLS = {"dash": ["dash"], "bash": ["bash", "--posix"], "busybox": ["busybox", "ash"],
+          "zsh": ["zsh", "--emulate", "sh"]}  # fmt: skip
 BOOT = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
 
 
@@ -94,3 +102,51 @@ def identity(pid: int) -> str:
     """PID START BOOT, as the wrapper notes it."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2].split()
     return f"{pid} {fields[19]} {BOOT}"
+
+
+@pytest.fixture
+def dirs() -> Iterator[RunDirs]:
+    directory = Path(tempfile.mkdtemp(prefix="ser-", dir="/tmp"))
+    made = RunDirs(directory)
+    yield made
+    made.close()
+    shutil.rmtree(directory)
+
+
+@pytest.fixture
+def runner(dirs: RunDirs, request: pytest.FixtureRequest, tmp_path: Path) -> LocalRunner:
+    """This machine, with `sh` as the shell of the parameter; with busybox its other tools, too."""
+    environ = {**os.environ, "HOME": str(dirs.home)}
+    name = getattr(request, "param", "")
+    if not name:
+        return LocalRunner(environ)
+    if shutil.which(SHELLS[name][0]) is None:
+        pytest.skip(f"no {name}")
+    runner = LocalRunner(environ)
+    tools = tmp_path / "tools"
+    tools.mkdir()
+    words = [shutil.which(SHELLS[name][0]), *SHELLS[name][1:]]
+    script(tools / "sh", f'exec {" ".join(words)} "$@"')
+    if name == "busybox":
+        for tool in (
+            "awk",
+            "grep",
+            "tail",
+            "head",
+            "wc",
+            "sed",
+            "sort",
+            "tr",
+            "cat",
+            "readlink",
+            "date",
+            "ls",
+        ):
+            script(tools / tool, f'exec busybox {tool} "$@"')
+    runner._environ["PATH"] = f"{tools}:{runner._environ['PATH']}"
+    return runner
+
+
+def script(path: Path, text: str) -> None:
+    path.write_text(f"#!/bin/dash\n{text}\n")
+    path.chmod(path.stat().st_mode | stat.S_IXUSR)

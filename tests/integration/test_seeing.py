@@ -3,73 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import shutil
-import stat
-import tempfile
 import time
-from pathlib import Path
 
 import pytest
-from rundirs import RunDirs
+from rundirs import SHELLS, script
 
 from launcher.errors import StartFailed
-from launcher.machines.local import LocalRunner
 from launcher.model import State
 from launcher.processes import seeing
 from launcher.processes.model import Key
 
-SHELLS = {"dash": ["dash"], "bash": ["bash", "--posix"], "busybox": ["busybox", "ash"],
-          "zsh": ["zsh", "--emulate", "sh"]}  # fmt: skip
 ONE, TWO = Key("lab", "planner"), Key("lab", "HW Type+Base Only")
-
-
-@pytest.fixture
-def dirs():
-    directory = Path(tempfile.mkdtemp(prefix="ser-", dir="/tmp"))
-    made = RunDirs(directory)
-    yield made
-    made.close()
-    shutil.rmtree(directory)
-
-
-@pytest.fixture
-def runner(dirs, request, tmp_path):
-    """This machine, with `sh` as the shell of the parameter; with busybox its other tools, too."""
-    environ = {**os.environ, "HOME": str(dirs.home)}
-    name = getattr(request, "param", "")
-    if not name:
-        return LocalRunner(environ)
-    if shutil.which(SHELLS[name][0]) is None:
-        pytest.skip(f"no {name}")
-    runner = LocalRunner(environ)
-    tools = tmp_path / "tools"
-    tools.mkdir()
-    words = [shutil.which(SHELLS[name][0]), *SHELLS[name][1:]]
-    script(tools / "sh", f'exec {" ".join(words)} "$@"')
-    if name == "busybox":
-        for tool in (
-            "awk",
-            "grep",
-            "tail",
-            "head",
-            "wc",
-            "sed",
-            "sort",
-            "tr",
-            "cat",
-            "readlink",
-            "date",
-            "ls",
-        ):
-            script(tools / tool, f'exec busybox {tool} "$@"')
-    runner._environ["PATH"] = f"{tools}:{runner._environ['PATH']}"
-    return runner
-
-
-def script(path: Path, text: str) -> None:
-    path.write_text(f"#!/bin/dash\n{text}\n")
-    path.chmod(path.stat().st_mode | stat.S_IXUSR)
 
 
 every_shell = pytest.mark.parametrize("runner", SHELLS, indirect=True)

@@ -8,13 +8,16 @@ import shutil
 import time
 
 import pytest
-from test_seeing import ONE, dirs, every_shell, runner  # noqa: F401  (fixtures)
+from rundirs import SHELLS
 
 from launcher.errors import Unreachable
 from launcher.model import Stage
 from launcher.processes import output
 from launcher.processes.logkeeping import GIVEN_BACK
+from launcher.processes.model import Key
 
+ONE = Key("lab", "planner")
+every_shell = pytest.mark.parametrize("runner", SHELLS, indirect=True)
 two_shells = pytest.mark.parametrize("runner", ["dash", "busybox"], indirect=True)
 LINES = [f"line {number:06d}" for number in range(100_000)]
 
@@ -56,7 +59,7 @@ async def following(dirs, runner, heard, troubles, reach=None, **more):
 
 
 @every_shell
-def test_the_last_lines_and_all(dirs, runner):  # noqa: F811
+def test_the_last_lines_and_all(dirs, runner):
     assert read(dirs, runner) == ("", [])
     dirs.add(ONE, log="\n".join(LINES).encode() + b"\n")
     assert read(dirs, runner, lines=3) == ("log", LINES[-3:])
@@ -65,16 +68,16 @@ def test_the_last_lines_and_all(dirs, runner):  # noqa: F811
 
 
 @two_shells
-def test_long_lines_and_what_is_no_text(dirs, runner):  # noqa: F811
+def test_long_lines_and_what_is_no_text(dirs, runner):
     long = "x" * 1_000_000
     dirs.add(ONE, log=f"{long}1\n{long}2\n".encode() * 3 + b"caf\xe9 \xff\x00\x1b\nend")
-    name, lines = read(dirs, runner, lines=4)
+    _, lines = read(dirs, runner, lines=4)
     assert [line[-1:] for line in lines] == ["1", "2", "\x1b", "d"] and lines[2] == "caf\ufffd \ufffd\x00\x1b"
     assert len(lines[0]) == 1_000_001
 
 
 @every_shell
-def test_since_by_the_index_by_the_machines_clock(dirs, runner):  # noqa: F811
+def test_since_by_the_index_by_the_machines_clock(dirs, runner):
     run = dirs.add(ONE, log=b"an hour ago\nten minutes ago\nnow\n")
     now = int(time.time())
     (run / "log.index").write_text(f"{now - 3600} 12\n{now - 600} 28\n{now} 32\n")
@@ -86,7 +89,7 @@ def test_since_by_the_index_by_the_machines_clock(dirs, runner):  # noqa: F811
 
 
 @every_shell
-def test_earlier_runs(dirs, runner):  # noqa: F811
+def test_earlier_runs(dirs, runner):
     dirs.add(ONE, log=b"first\n")
     dirs.restart(ONE, b"second\n", "process-137")
     dirs.restart(ONE, b"third\n")
@@ -103,7 +106,7 @@ def test_earlier_runs(dirs, runner):  # noqa: F811
 
 
 @every_shell
-def test_what_was_given_back_is_said(dirs, runner):  # noqa: F811
+def test_what_was_given_back_is_said(dirs, runner):
     log = b"\0" * 8192 + b"of a line\nwhole\n"
     run = dirs.add(ONE, log=log)
     (run / "log.punched").write_text("8192\n")
@@ -114,7 +117,7 @@ def test_what_was_given_back_is_said(dirs, runner):  # noqa: F811
 
 
 @two_shells
-def test_a_hundred_thousand_lines_while_they_are_written(dirs, runner):  # noqa: F811
+def test_a_hundred_thousand_lines_while_they_are_written(dirs, runner):
     async def go():
         lines, troubles = [], []
         run = dirs.add(ONE, log=f"{LINES[0]}\n".encode())
@@ -132,7 +135,7 @@ def test_a_hundred_thousand_lines_while_they_are_written(dirs, runner):  # noqa:
 
 
 @two_shells
-def test_through_restarts(dirs, runner):  # noqa: F811
+def test_through_restarts(dirs, runner):
     async def go():
         lines, troubles = [], []
         dirs.add(ONE, log=b"one\nno end")
@@ -148,7 +151,7 @@ def test_through_restarts(dirs, runner):  # noqa: F811
 
 
 @two_shells
-def test_after_a_loss_it_goes_on_where_it_was(dirs, runner):  # noqa: F811
+def test_after_a_loss_it_goes_on_where_it_was(dirs, runner):
     async def go():
         lines, troubles, attempts = [], [], []
         run = dirs.add(ONE, log=b"one\ntwo\n")
@@ -195,7 +198,7 @@ class Cut:
         raise Unreachable("planner", Stage.CONNECT, "cut")
 
 
-def test_a_run_that_is_gone_is_said(dirs, runner):  # noqa: F811
+def test_a_run_that_is_gone_is_said(dirs, runner):
     async def go():
         lines, troubles, attempts = [], [], []
         dirs.add(ONE, log=b"one\n")
@@ -215,7 +218,7 @@ def test_a_run_that_is_gone_is_said(dirs, runner):  # noqa: F811
 
 
 @two_shells
-def test_it_ends_with_its_client_and_leaves_nothing(dirs, runner):  # noqa: F811
+def test_it_ends_with_its_client_and_leaves_nothing(dirs, runner):
     async def go():
         lines = []
         run = dirs.add(ONE, log=b"one\n")
@@ -237,7 +240,7 @@ def holders(run):
     return found
 
 
-def test_the_last_log_is_shown_when_it_does_not_run(dirs, runner):  # noqa: F811
+def test_the_last_log_is_shown_when_it_does_not_run(dirs, runner):
     async def go():
         lines, troubles = [], []
         dirs.add(ONE, log=b"one\ntwo\n")

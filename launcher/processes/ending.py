@@ -1,0 +1,148 @@
+"""Shell functions that find and end what belongs to processes: of many at once, with one look at /proc.
+
+What belongs to a process carries SE_REMOTE_RUN=RUNDIR in the environment it was started with, or descends from
+what does. Its wrapper's own helpers (guard, checks' clock, `tail`) do not: they are ended with the wrapper.
+
+They need $root, $boot and the functions of `wrapper.COMMON`.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+_KIN: Final = r"""
+/^R / && !mode {
+  run = $0; sub(/^R [0-9]+ [0-9-]+ [0-9-]+ /, "", run); at[run] = $2
+  if ($3 != "-") own[$3] = $2
+  if ($4 != "-") wrap[$4] = $2
+  next
+}
+$0 == "M" && !mode { mode = 1; next }
+$0 == "P" && mode == 1 { mode = 2; next }
+mode == 1 {
+  if (match($0, /^\/proc\/[0-9]+\/environ:SE_REMOTE_RUN=/)) {
+    pid = substr($0, 7); sub(/\/.*/, "", pid)
+    run = substr($0, RLENGTH + 1)
+    if (run in at) own[pid] = at[run]
+  }
+  next
+}
+mode == 2 {
+  line = line $0
+  if (!match(line, /^[0-9]+ \(.*\) [A-Za-z] -?[0-9]+ .*/)) next
+  pid = line; sub(/ .*/, "", pid)
+  rest = line; sub(/^.*\) /, "", rest); line = ""
+  split(rest, word, " ")
+  if (word[1] ~ /[ZXx]/) next
+  parent[pid] = word[2]; born[pid] = word[20]
+}
+END {
+  for (pid in parent) {
+    q = pid
+    while (q in parent && q > 1) {
+      if (q in own) { print own[q], "F", pid, born[pid]; break }
+      if (q in wrap) { print wrap[q], "W", pid, born[pid]; break }
+      q = parent[q]
+    }
+  }
+}
+"""
+
+ENDING: Final = (
+    "kin='"
+    + _KIN
+    + "'"
+    + r"""
+carrying() {
+  if [ -z "${zgrep-}" ]; then
+    zgrep=no; printf 'a\0b\0' | grep -qaz '^b' 2>/dev/null && zgrep=yes
+  fi
+  if [ "$zgrep" = yes ]; then grep -azHs '^SE_REMOTE_RUN=' /proc/[0-9]*/environ | tr '\0' '\n'; return; fi
+  for file in /proc/[0-9]*/environ; do
+    value=$(tr '\0' '\n' <"$file" | grep '^SE_REMOTE_RUN=') && printf '%s:%s\n' "$file" "$value"
+  done
+} 2>/dev/null
+roots_of() {
+  number=0
+  for key in $1; do
+    number=$((number + 1)); own=-; wrap=-
+    one=; start=; life=
+    read -r one start life 2>/dev/null <"$root/$key/pid" && alive "$one" "$start" "$life" && own=$one
+    one=; start=; life=
+    read -r one start life 2>/dev/null <"$root/$key/wrapper" && alive "$one" "$start" "$life" && wrap=$one
+    printf 'R %s %s %s %s\n' "$number" "$own" "$wrap" "$root/$key"
+    one=; start=; life=
+    read -r one start life 2>/dev/null <"$root/$key/guard" && alive "$one" "$start" "$life" &&
+      printf 'R %s - %s %s\n' "$number" "$one" "$root/$key"
+  done
+}
+scan() {
+  members=$({
+    roots_of "$1"; printf 'M\n'; carrying; printf 'P\n'; cat /proc/[0-9]*/stat 2>/dev/null
+  } | LC_ALL=C awk "$kin")
+}
+still() {
+  live=
+  for one in $1; do alive "${one%:*}" "${one#*:}" "$boot" && live="$live $one"; done
+  [ -n "$live" ]
+}
+send() {
+  [ -n "$2" ] || return 0
+  kill -"$1" $2 2>/dev/null
+  [ "$1" = KILL ] || kill -CONT $2 2>/dev/null
+}
+pick() {
+  news=; softs=; hards=; all=; whose=
+  while read -r number kind one start; do
+    [ "$kind" = F ] || continue
+    all="$all $one:$start"; whose="$whose $number"
+    case " $sent " in *" $one:$start "*) continue ;; esac
+    case " $quits " in *" $number "*) hards="$hards $one" ;; *) softs="$softs $one" ;; esac
+    news="$news $one:$start"
+  done <<MEMBERS
+$members
+MEMBERS
+}
+end_all() {
+  keys=$1; steps=$2; quits=${3-}; killed=" "
+  scan "$keys"
+  for step in $steps; do
+    sent=; ticks=${step#*:}
+    while :; do
+      pick
+      [ -n "$all" ] || break 2
+      [ "${step%:*}" = KILL ] && killed="$killed$whose "
+      case $step in
+        INT:*) send INT "$softs"; send QUIT "$hards" ;;
+        *) send "${step%:*}" "$softs$hards" ;;
+      esac
+      sent="$sent $news"
+      while [ "$ticks" -gt 0 ] && still "$all"; do soon; ticks=$((ticks - 1)); done
+      [ "$ticks" -gt 0 ] || break
+      scan "$keys"
+    done
+    scan "$keys"
+  done
+  pick
+}
+soon() { sleep 0.02 2>/dev/null || sleep 1; }
+helpers() {
+  helping=
+  while read -r number kind one start; do
+    [ "$kind" != W ] || helping="$helping $one"
+  done <<MEMBERS
+$members
+MEMBERS
+}
+named() {
+  line=$(tr '\0' ' ' 2>/dev/null <"/proc/$1/cmdline" | cut -c -200 | tr '\n' ' ')
+  [ -n "$line" ] || read -r line 2>/dev/null <"/proc/$1/comm"
+  printf '%s %s' "$1" "${line% }"
+}
+"""
+)
+"""`scan KEYS` sets $members: lines `NUMBER KIND PID START`; NUMBER counts KEYS from 1, KIND is F for what belongs
+to the process, W for its wrapper and that one's helpers. `end_all KEYS STEPS [QUITS]` goes through STEPS, such
+as `INT:100 TERM:50 KILL:100`, ticks of 0.02 s; what comes to be meanwhile gets the signal, too. QUITS: numbers
+of those that get QUIT for INT. $all is what is left, as `PID:START`; $killed the numbers of whom KILL was needed for.
+"""

@@ -1,0 +1,267 @@
+"""What runs in a process's tmux window: a POSIX sh wrapper, one text for all processes, behind a few values.
+
+Three roles: without argument it is the wrapper itself (runs the process, notes how it ended); `start` changes to
+the process's environment and shell, and becomes `serve`, a plain script: setup lines, then the command.
+
+Rules:
+- the process writes its log itself and its stdin is the window's tty: nothing is in between, so its exit code
+  is true. It runs in the foreground: a shell has what runs in its background ignore INT and QUIT;
+- the wrapper survives HUP, INT and TERM (they are for the process);
+- a guard beside it sees that the wrapper is gone, its window closed or its lease over, and ends the process;
+- what ended in order (a one-shot with code 0, whoever was left by its lease) leaves its log alone; one that died
+  leaves run directory and window for whoever comes to look;
+- whoever listens (fifos in `.watch`) hears of every change: see `tell`.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from launcher import tmux, wrapper
+from launcher.processes.ending import ENDING
+from launcher.processes.logkeeping import KEEP_LOG
+
+CHECK_EVERY_S: Final = "0.5"
+CHECK_TAKES_S: Final = 10
+"""A ready check that has not ended by then is ended."""
+KEEP_LOGS: Final = 10
+
+TELLING: Final = r"""
+clock() { read -r up rest </proc/uptime; epoch=$((offset + ${up%%.*})); }
+tell_all() {
+  for fifo in "$root"/.watch/*; do
+    [ -p "$fifo" ] || continue
+    listener=${fifo##*/}; word=
+    read -r word 2>/dev/null <"/proc/$listener/stat" || continue
+    word=${word##*) }
+    case $word in Z*|X*|x*|T*|t*) continue ;; esac
+    printf '%s\n' "$1" 1<>"$fifo"
+  done
+} 2>/dev/null
+put_state() {
+  clock
+  printf '%s %s %s %s\n' "$1" "$epoch" "${identity:-- - -}" "${process:--}" >"$run/.state.$2" &&
+    mv "$run/.state.$2" "$run/state"
+} 2>/dev/null
+tell() { clock; tell_all "c $key $token $1 ${2:--} ${3:-0} $epoch ${4-}"; }
+stopped_by() {
+  spid=; sstart=; slife=
+  read -r spid sstart slife 2>/dev/null <"$run/stopping" && alive "$spid" "$sstart" "$slife"
+}
+"""
+"""`tell STATE [CODE SIGNAL REASON]`: one line to everybody who listens; a fifo is named after the pid of its
+listener, and who is stopped or dead is passed over, since he would block us. `put_state STATE WHO`."""
+
+KEEPING: Final = (
+    KEEP_LOG
+    + r"""
+store() {
+  kept=$HOME/.local/state/se-remote/processes/$2
+  began=; read -r began 2>/dev/null <"$1/began"
+  [ -n "$began" ] || began=$(date -u +%Y%m%dT%H%M%SZ)-$$
+  [ -d "$kept" ] || mkdir -p "$kept" || return 1
+  printf '%s %s\n' "$5" "$4" >"$kept/.ended"
+  [ -s "$1/log" ] || return 0
+  if [ -f "$1/log.punched" ]; then run=$1; archive_log "$kept/$began-$3.log"
+  else
+    mv "$1/log" "$kept/$began-$3.log"
+    [ ! -f "$1/log.index" ] || mv "$1/log.index" "$kept/$began-$3.index"
+  fi
+  set -- "$kept"/*.log
+  while [ "$#" -gt 10 ]; do rm -f "$1" "${1%.log}.index"; shift; done
+} 2>/dev/null
+swept() {
+  gone=
+  for one in "$@"; do
+    one=$root/${one%%/*}
+    case " $gone " in *" $one "*) ;; *) gone="$gone $one" ;; esac
+  done
+  [ "$#" = 0 ] || rmdir $gone
+  rmdir "$root/.watch" "$root/.leases" "$root/.claims" "$root"
+  sweep
+} 2>/dev/null
+"""
+)
+"""`store RUN KEY HOW "CODE SIGNAL" TOKEN` archives the log; `.ended` says how the last one ended that was archived:
+who has lost his connection asks for it by his token. Names sort by age: they begin with the time."""
+
+_WRAPPER: Final = r"""
+guard() {
+  trap '' INT TERM QUIT; hung=; trap 'hung=yes' HUP
+  beats=; stale=0; why=
+  read -r one rest </proc/self/stat
+  { stat=; read -r stat; } </proc/self/stat; set -- ${stat##*) }
+  printf '%s %s %s\n' "$one" "${20}" "$boot" >"$run/guard"
+  keep_log_begin 7
+  while [ -z "$why" ]; do
+    sleep 1 6<&- 7>&- 2>/dev/null
+    still_ours || exit 0
+    keep_log 2>/dev/null
+    look_round
+    [ -z "$why" ] || ! stopped_by || why=
+  done
+  printf '%s\n' "$why" >"$run/reason"
+  end_all "$key" "INT:150 TERM:100 KILL:100" >/dev/null 2>&1
+  # whoever runs the process sees it end, and says so
+  tries=0
+  while alive "$mine" "$mstart" "$boot" && [ "$tries" -lt 100 ]; do nap; tries=$((tries + 1)); done
+  still_ours || exit 0
+  alive "$mine" "$mstart" "$boot" && exit 0
+  [ -e "$run/exit" ] || { code=137; conclude; }
+  exit 0
+}
+still_ours() { began=; read -r began 2>/dev/null <"$run/began" && [ "$began" = "$stamp" ]; }
+look_round() {
+  alive "$mine" "$mstart" "$boot" || { why="its wrapper was killed"; return; }
+  [ -z "$hung" ] && [ -t 6 ] || { why="its window was closed"; return; }
+  [ -n "$lease" ] || return 0
+  beat=; bound=
+  read -r beat bound rest 2>/dev/null <"$root/.leases/$lease" || [ -e "$root/.leases/$lease" ] ||
+    { why="its lease was given up"; return; }
+  [ "$beat" = "$beats" ] && stale=$((stale + 1)) || { beats=$beat; stale=0; }
+  [ "$stale" -lt "${bound:-10}" ] || why="its lease is over: whoever started it was not heard of for $bound s"
+}
+readiness() {
+  trap '' INT QUIT HUP
+  tries=0; stage=
+  while [ "$stage" != command ] && [ "$tries" -lt 100 ]; do
+    brief; tries=$((tries + 1)); stage=; read -r stage 2>/dev/null <"$run/stage"
+  done
+  while [ "$stage" != command ]; do sleep 0.5; stage=; read -r stage 2>/dev/null <"$run/stage"; done
+  process=; read -r process rest 2>/dev/null <"$run/pid"
+  put_state running r; tell running
+  if [ -z "$check" ]; then sleep 0.1
+  else until checked; do sleep @EVERY@; done; fi
+  still_runs || return 0
+  [ -e "$run/exit" ] || [ -e "$run/stopping" ] || { put_state ready r; tell ready; }
+}
+brief() { sleep 0.02 2>/dev/null || sleep 1; }
+still_runs() {
+  one=; start=; life=
+  read -r one start life 2>/dev/null <"$run/pid" && alive "$one" "$start" "$life"
+}
+@CHECKS@
+finish() {
+  # Not TERM: a shell that has just been forked may still take it for itself. The `wait`: bash would say so.
+  kill -KILL "$ready" "$tailing" 2>/dev/null; wait "$ready" "$tailing" 2>/dev/null
+  if stopped_by; then
+    printf '%s\n' "$ended" >"$run/exit"
+    while still_ours && stopped_by; do sleep 0.2; done
+    still_ours || exit 0
+    rm -f "$run/exit"
+  fi
+  conclude
+  kill -KILL "$guarding" 2>/dev/null; wait "$guarding" 2>/dev/null
+}
+decode() {
+  sig=0; [ "$code" -le 128 ] || [ "$code" -gt 192 ] || sig=$((code - 128))
+  ended="$code $sig"
+}
+conclude() {
+  decode
+  why=; read -r why 2>/dev/null <"$run/reason"
+  stage=; read -r stage 2>/dev/null <"$run/stage"
+  [ -n "$why" ] || case $stage in
+    setup) why='`setup` failed' ;;
+    shell) why='its shell did not start' ;;
+    *) [ -t 6 ] || why="its window was closed" ;;
+  esac
+  clock
+  case $oneshot:$code:$why in
+    yes:0:) how=done ;;
+    *:"its lease"*) how=lease ;;
+    *) how=dead ;;
+  esac
+  printf '%s\n' "$ended $epoch $why" >"$run/.exit" && mv "$run/.exit" "$run/exit"
+  process=; put_state dead w
+  case $how in done) tell stopped 0 0 ;; *) tell dead "$code" "$sig" "$why" ;; esac
+  end_all "$key" "INT:100 TERM:100 KILL:100" >/dev/null 2>&1
+  stopped_by && return
+  if [ "$how" = dead ]; then
+    # who comes to look finds it in the window, too
+    printf '\n[se-remote: it ended with %s%s]\n' "$(spoken)" "${why:+: $why}" 2>/dev/null
+    return
+  fi
+  [ "$how" = done ] || how=killed
+  keep_log_begin 7; log_last=0; keep_log
+  store "$run" "$key" "$how" "$ended" "$token"
+  rm -rf "$run"
+  T kill-pane -t "$TMUX_PANE" 2>/dev/null
+  swept "$key"
+}
+spoken() { if [ "$sig" = 0 ]; then printf 'code %s' "$code"; else printf 'signal %s' "$sig"; fi; }
+wrap() {
+  trap : HUP INT TERM QUIT
+  identity=$(identify); mine=${identity%% *}; mstart=${identity#* }; mstart=${mstart%% *}
+  printf '%s\n' "$identity" 1<>"$run/wrapper"
+  exec 6<&0 7>>"$run/log"
+  tail -n +1 -f "$run/log" 2>/dev/null 6<&- 7>&- &
+  tailing=$!
+  guard >/dev/null 2>&1 &
+  guarding=$!
+  readiness 6<&- 7>&- </dev/null >/dev/null 2>&1 &
+  ready=$!
+  env -i sh "$0" start <&6 >&7 2>&7 6<&- 7>&-
+  code=$?
+  trap '' HUP INT TERM QUIT
+  decode
+  finish
+}
+"""
+
+_NO_CHECKS: Final = "checked() { return 0; }"
+
+_START: Final = r"""
+start() {
+  SE_REMOTE_RUN=$run; . "$run/env"
+  SE_REMOTE_RUN=$run; export SE_REMOTE_RUN
+  if [ "$1" = cmd ]; then identify >"$run/pid"; printf 'shell\n' >"$run/stage"; fi
+  PYTHONUNBUFFERED=1; export PYTHONUNBUFFERED
+  cd "$HOME" 2>/dev/null || cd /
+  for choice in $shells; do
+    case $choice in '~'*) choice=$HOME${choice#\~} ;; esac
+    command -v "$choice" >/dev/null 2>&1 || continue
+    command -v stdbuf >/dev/null 2>&1 && exec stdbuf -oL "$choice" "$run/serve" "$1"
+    exec "$choice" "$run/serve" "$1"
+  done
+  echo "se-remote: no shell $shells here"
+  exit 127
+}
+"""
+
+SERVE: Final = r"""se_remote_what=${1:-cmd}; set --
+[ ! -r "$SE_REMOTE_RUN/login" ] || . "$SE_REMOTE_RUN/login"
+if [ -r "$SE_REMOTE_RUN/setup" ]; then
+  [ "$se_remote_what" != cmd ] || printf 'setup\n' >"$SE_REMOTE_RUN/stage"
+  . "$SE_REMOTE_RUN/setup"
+  se_remote_code=$?
+  [ "$se_remote_code" = 0 ] || exit "$se_remote_code"
+fi
+[ "$se_remote_what" != cmd ] || printf 'command\n' >"$SE_REMOTE_RUN/stage"
+. "$SE_REMOTE_RUN/$se_remote_what"
+exit $?
+"""
+"""Not in a function: what setup lines and a login snapshot declare would be local to it."""
+
+
+def wrapper_text() -> str:
+    """The window's script, behind lines that set key, token, lease, check, oneshot, shells; base, root, offset, stamp, HOME."""
+    body = _WRAPPER.replace("@EVERY@", CHECK_EVERY_S).replace("@CHECKS@", _NO_CHECKS)
+    lines = [
+        "se_remote() {",
+        "run=${0%/*}; name=",
+        "read -r boot </proc/sys/kernel/random/boot_id",
+        wrapper.COMMON,
+        _START,
+        'if [ "${1-}" = start ]; then start "${2:-cmd}"; fi',
+        tmux.SHELL_FUNCTIONS,
+        TELLING,
+        KEEPING,
+        ENDING,
+        body,
+        "wrap",
+        "}",
+        'se_remote "$@"',
+        "",
+    ]
+    return "\n".join(lines)
