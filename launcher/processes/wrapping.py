@@ -82,7 +82,7 @@ swept() {
 } 2>/dev/null
 """
 )
-"""`store RUN KEY HOW "CODE SIGNAL" TOKEN` archives the log; `.ended` says how the last archived one has ended:
+"""`store RUN KEY HOW "CODE SIGNAL" TOKEN` archives the log; `.ended` says how the last archived one ended:
 who has lost his connection asks for it by his token. Names sort by age: they begin with the time."""
 
 _WRAPPER: Final = r"""
