@@ -1,15 +1,15 @@
-"""What runs in a process's tmux window: a POSIX sh wrapper, one text for all processes, behind a few values.
+"""What runs in a process's tmux window: a POSIX sh wrapper, one text for all, behind a few values.
 
-Three roles: without argument it is the wrapper itself (runs the process, notes how it ended); `start` changes to
-the process's environment and shell, and becomes `serve`, a plain script: setup lines, then the command.
+Three roles: without argument it is the wrapper itself (runs the process, notes how it ended); `start` changes
+to the process's environment and shell, and becomes `serve`, a plain script: setup lines, then the command.
 
 Rules:
 - the process writes its log itself and its stdin is the window's tty: nothing is in between, so its exit code
   is true. It runs in the foreground: a shell has what runs in its background ignore INT and QUIT;
 - the wrapper survives HUP, INT and TERM (they are for the process);
 - a guard beside it sees that the wrapper is gone, its window closed or its lease over, and ends the process;
-- what ended in order (a one-shot with code 0, whoever was left by its lease) leaves its log alone; one that died
-  leaves run directory and window for whoever comes to look;
+- what ended in order (a one-shot with code 0, whoever was left by its lease) leaves nothing but its log; one
+  that died leaves run directory and window for whoever comes to look;
 - whoever listens (fifos in `.watch`) hears of every change: see `tell`.
 """
 
@@ -82,7 +82,7 @@ swept() {
 } 2>/dev/null
 """
 )
-"""`store RUN KEY HOW "CODE SIGNAL" TOKEN` archives the log; `.ended` says how the last one ended that was archived:
+"""`store RUN KEY HOW "CODE SIGNAL" TOKEN` archives the log; `.ended` says how the last archived one ended:
 who has lost his connection asks for it by his token. Names sort by age: they begin with the time."""
 
 _WRAPPER: Final = r"""
@@ -130,8 +130,14 @@ readiness() {
   while [ "$stage" != command ]; do sleep 0.5; stage=; read -r stage 2>/dev/null <"$run/stage"; done
   process=; read -r process rest 2>/dev/null <"$run/pid"
   put_state running r; tell running
-  if [ -z "$check" ]; then sleep 0.1
-  else until checked; do sleep @EVERY@; done; fi
+  if [ -z "$probe" ]; then sleep 0.1
+  else
+    cd "$HOME" 2>/dev/null
+    until eval "$probe"; do
+      sleep @EVERY@
+      [ ! -e "$run/stopping" ] && [ ! -e "$run/reason" ] && still_ours || return 0
+    done
+  fi
   still_runs || return 0
   [ -e "$run/exit" ] || [ -e "$run/stopping" ] || { put_state ready r; tell ready; }
 }
@@ -199,7 +205,7 @@ wrap() {
   tailing=$!
   guard >/dev/null 2>&1 &
   guarding=$!
-  readiness 6<&- 7>&- </dev/null >/dev/null 2>&1 &
+  readiness 6<&- </dev/null >/dev/null 2>&1 &
   ready=$!
   env -i sh "$0" start <&6 >&7 2>&7 6<&- 7>&-
   code=$?
@@ -209,12 +215,47 @@ wrap() {
 }
 """
 
-_NO_CHECKS: Final = "checked() { return 0; }"
+_CHECKS: Final = r"""
+run_check() {
+  env -i sh "$0" start check >"$run/check.said" 2>&1 &
+  checking=$!
+  ( count=0
+    while [ "$count" -lt @TAKES@ ]; do sleep 1; count=$((count + 1)); done
+    end_check ) >/dev/null 2>&1 &
+  limiting=$!
+  wait "$checking"; verdict=$?
+  kill -KILL "$limiting"; wait "$limiting"
+  return "$verdict"
+} </dev/null 2>/dev/null
+end_check() {
+  scan "$key"
+  while read -r number kind one start; do
+    [ "$kind" != C ] || kill -KILL "$one"
+  done <<MEMBERS
+$members
+MEMBERS
+}
+log_has() {
+  size=; looked=${upto:-0}
+  read -r word size <"/proc/self/fdinfo/7"
+  [ "${size:-0}" -gt "$looked" ] || return 1
+  upto=$size
+  # a line that was not whole then
+  [ "$looked" -gt 65536 ] && looked=$((looked - 65536)) || looked=0
+  tail -c "+$((looked + 1))" "$run/log" 2>/dev/null | LC_ALL=C grep -aEqe "$1" 2>"$run/check.said"
+  verdict=$?
+  [ "$verdict" != 2 ] || { cat "$run/check.said" >>"$run/log"; sleep 10; }
+  return "$verdict"
+}
+"""
+"""What `$probe` may call. A check runs where, and as, its process does; one that hangs is ended with all it
+started. `log_has` reads on where it has stopped, but for what may have been half a line."""
 
 _START: Final = r"""
 start() {
   SE_REMOTE_RUN=$run; . "$run/env"
   SE_REMOTE_RUN=$run; export SE_REMOTE_RUN
+  [ "$1" = cmd ] || { SE_REMOTE_CHECK=$run; export SE_REMOTE_CHECK; }
   if [ "$1" = cmd ]; then identify >"$run/pid"; printf 'shell\n' >"$run/stage"; fi
   PYTHONUNBUFFERED=1; export PYTHONUNBUFFERED
   cd "$HOME" 2>/dev/null || cd /
@@ -230,7 +271,7 @@ start() {
 """
 
 SERVE: Final = r"""se_remote_what=${1:-cmd}; set --
-[ ! -r "$SE_REMOTE_RUN/login" ] || . "$SE_REMOTE_RUN/login"
+if [ -r "$SE_REMOTE_RUN/login" ]; then . "$SE_REMOTE_RUN/login"; . "$SE_REMOTE_RUN/vars"; fi
 if [ -r "$SE_REMOTE_RUN/setup" ]; then
   [ "$se_remote_what" != cmd ] || printf 'setup\n' >"$SE_REMOTE_RUN/stage"
   . "$SE_REMOTE_RUN/setup"
@@ -245,8 +286,11 @@ exit $?
 
 
 def wrapper_text() -> str:
-    """The window's script, behind lines that set key, token, lease, check, oneshot, shells; base, root, offset, stamp, HOME."""
-    body = _WRAPPER.replace("@EVERY@", CHECK_EVERY_S).replace("@CHECKS@", _NO_CHECKS)
+    """The window's script. Before it stand lines that set key, token, lease, probe, oneshot and shells, and
+    base, root, offset, stamp and HOME."""
+    body = _WRAPPER.replace("@EVERY@", CHECK_EVERY_S).replace(
+        "@CHECKS@", _CHECKS.replace("@TAKES@", str(CHECK_TAKES_S))
+    )
     lines = [
         "se_remote() {",
         "run=${0%/*}; name=",
