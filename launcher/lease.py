@@ -387,7 +387,7 @@ class Launcher:
         """What runs processes; on the loop, see `submit`."""
         if self._engine is None:
             self._engine = Engine(
-                self._reach_machine,
+                self.reach,
                 started_by=identity.who(),
                 what=self._what,
                 on_event=self._on_event,
@@ -395,9 +395,10 @@ class Launcher:
             )
         return self._engine
 
-    async def _reach_machine(self, name: str, machine: Machine, options: SshOptions) -> Runner:
+    async def reach(self, name: str, machine: Machine, options: SshOptions, lane: int = 0) -> Runner:
+        """On the loop: see Machines.runner."""
         assert self._machines is not None
-        return await self._machines.runner(name, machine, options)
+        return await self._machines.runner(name, machine, options, lane)
 
     async def _close_all(self) -> list[str]:
         self._hosts.give_up()

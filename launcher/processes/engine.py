@@ -92,6 +92,11 @@ class Engine:
             groups.setdefault(self.place(spec), {})[Key(spec.session, name)] = name
         quits = {Key(spec.session, name) for name, spec in named.items() if spec.force_sigquit}
 
+        for place, keys in groups.items():
+            for entry in (self._entries.get((place, key)) for key in keys):
+                if entry is not None:
+                    entry.stopping = True
+
         async def one(place: Place, keys: Mapping[Key, str]) -> dict[str, Change | LauncherError]:
             try:
                 done = await place.stop(

@@ -11,7 +11,7 @@ import contextlib
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from launcher.errors import Aborted, LauncherError, StageError, Unreachable
 from launcher.model import Event, HostSpec, State
@@ -21,9 +21,6 @@ from launcher.processes.model import Change, Key, Launch
 from launcher.processes.outcomes import ENDED, late, problem, renamed, spec_of
 from launcher.processes.places import Place
 
-if TYPE_CHECKING:
-    from launcher.processes.engine import Engine
-
 GRACE_S = 5.0
 """Seconds between the signals of a stop."""
 HURRY_S = 1.0
@@ -32,6 +29,22 @@ _VERIFIED_S = 20.0
 
 OpenHost = Callable[[HostSpec], Awaitable[None]]
 CloseHost = Callable[[str], Awaitable[list[str]]]
+
+
+class Engine(Protocol):
+    """What a run needs of the engine."""
+
+    def enter(self, item: Item, run: Run, lease: str) -> tuple[Entry, bool]: ...
+
+    def forget(self, entry: Entry) -> None: ...
+
+    def changed(self, place: Place, change: Change) -> None: ...
+
+    def emit(self, event: Event) -> None: ...
+
+    async def release(self, lease: str) -> None: ...
+
+    async def ended(self, item: Item) -> Change: ...
 
 
 @dataclass(eq=False)
@@ -47,6 +60,8 @@ class Entry:
     """Who is told."""
     sent: bool = False
     """Its machine has been told to start it."""
+    stopping: bool = False
+    """This client stops it: that is no news."""
     change: Change | None = None
     ended: asyncio.Future[Change] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
 
@@ -180,6 +195,9 @@ class Run:
         elif done:
             self._event(name, State.STOPPED, "done")
             self._good(name)
+        elif bad and entry.stopping and change.state is State.STOPPED:
+            self._event(name, change.state, "")
+            self._bad(name, problem(item, change))
         elif bad:
             error = problem(item, change)
             cause = error.cause if isinstance(error, StageError) else str(error).partition(": ")[2]
