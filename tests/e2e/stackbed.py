@@ -6,6 +6,7 @@ test that left it (World.leftovers).
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 import os
@@ -21,6 +22,9 @@ import sshd as private
 import yaml
 from commandline import BIN, ENDS_WITHIN, Done
 
+from launcher.errors import LauncherError
+from launcher.processes import Launcher
+
 LONG = "exec sleep 3600"
 
 
@@ -35,6 +39,7 @@ class Stack:
         config.write_text(f"Host *\n  IdentityFile {world.sshd.client_key}\n")
         self.accounts = [world.account() for _ in range(machines)]
         self._started: list[subprocess.Popen[str]] = []
+        self._file = self.folder / "se-remote.yaml"
         self._names: list[str] = []
 
     # -- the machines
@@ -84,6 +89,7 @@ class Stack:
     def write(self, document: Mapping[str, Any] | str, name: str = "se-remote.yaml") -> None:
         text = document if isinstance(document, str) else yaml.safe_dump(document, sort_keys=False)
         (self.folder / name).write_text(text)
+        self._file = self.folder / name
         read = yaml.safe_load(text)
         self._names = [str(one) for one in read.get("processes", read) if one != "context"]
 
@@ -141,7 +147,13 @@ class Stack:
                 process.send_signal(signal.SIGKILL)
                 process.communicate()
         if any(self.base(number).exists() for number in range(len(self.accounts))):
-            self.run("kill", "--force", *self._names)  # not --all: that means this machine's `local`, too
+            asyncio.run(self._kill())
+
+    async def _kill(self) -> None:
+        """Not all of the inventory: that means this machine's `local`, too."""
+        with contextlib.suppress(LauncherError):
+            async with Launcher.from_file(self._file, environ=self.environ) as launcher:
+                await launcher.kill(*self._names, force=True)
 
 
 def until(condition: Any, seconds: float = 20.0) -> None:

@@ -57,11 +57,13 @@ def test_run_watch_status_tree_wait_kill(stack):
         return True
 
     asyncio.run(main())
-    assert [(e.name, e.to) for e in events if e.to is State.READY] == [
-        ("base", State.READY),
-        ("talker", State.READY),
-    ]
-    assert all(event.old is not None for event in events if hasattr(event, "old"))
+    assert [event.name for event in events if event.to_state is State.READY] == ["base", "talker"]
+    first = next(event for event in events if event.name == "talker")
+    assert (first.from_state, first.to_state) == (State.STOPPED, State.WAITING)
+        State.STOPPED,
+        State.WAITING,
+    )
+    assert all(event.level == "info" for event in events)
     stack.run("kill", "job")
 
 
