@@ -93,6 +93,10 @@ agent() {
   cat <"$fifo" 3>&- &
   printer=$!
   say "@HELLO@"
+  unbuffered='PYTHONUNBUFFERED=1; export PYTHONUNBUFFERED'
+  preload=$(unset LD_PRELOAD; stdbuf -oL sh -c 'printf %s "$LD_PRELOAD"' </dev/null 2>/dev/null)
+  [ -z "$preload" ] || unbuffered="$unbuffered
+_STDBUF_O=L; LD_PRELOAD=\${LD_PRELOAD:+\$LD_PRELOAD:}$preload; export _STDBUF_O LD_PRELOAD"
   while read -r verb id size; do
     case $verb in
       beat) beat ;;

@@ -120,12 +120,21 @@ conflict() {
   say "x $key token $htoken"; say "x $key by $hby"; say "x $key what $hwhat"; say "x $key began $hbegan"
   say "x $key end $token"
 }
+find_shell() {
+  shell=; found_for=$shells
+  for choice in $shells; do
+    case $choice in '~'*) choice=$HOME${choice#\~} ;; esac
+    shell=$(command -v "$choice" 2>/dev/null)
+    case $shell in /*) return 0 ;; esac
+  done
+  fail shell "there is no shell $shells on this machine" "install it, or set \`shell\` to another"
+}
 deliver() {
   clock
   printf '%s\n' "$token" "$hash" "$by" "$what" "$lease" "$box" "$shown" "$keep" "$stamp" >"$run/about" &&
     printf '%s\n' "$stamp" >"$run/began" &&
-    printf '%s\numask %s\n%s\n' "$environment" "$umask" "$env" >"$run/env" &&
-    printf '%s\n' "$values" "root='$root'; base='$base'; HOME='$home'" "offset=$offset; stamp=$stamp" \
+    printf '%s\numask %s\n%s\n%s\n' "$environment" "$umask" "$unbuffered" "$env" >"$run/env" &&
+    printf '%s\n' "$values" "root='$root'; base='$base'; HOME='$home'" "offset=$offset; stamp=$stamp; shell='$shell'" \
       "$wrap_text" >"$run/run" &&
     printf '%s' "$serve_text" >"$run/serve" && printf '%s\n' "$cmd" >"$run/cmd" &&
     { [ -z "$setup" ] || printf '%s\n' "$setup" >"$run/setup"; } &&
@@ -143,10 +152,13 @@ make_rooms() {
     tries=$((tries + 1)); [ "$tries" -lt 60 ] || fail shell "cannot write to $base" "df -h $base"
     mkdir -m 700 "$base" 2>/dev/null; nap
   done
+  mkfifo $(printf '%s/go ' "$@") 2>/dev/null
+  found_for=
   today=$(date -u +%Y%m%dT%H%M%SZ)
   for i in $fresh; do
     count=$((count + 1)); stamp=$today-$((1000000000000 + me * 10000 + count))
     "item_$i"; run=$root/$key
+    [ "$shells" = "$found_for" ] || find_shell
     deliver || fail shell "cannot write to $run" "df -h $base"
   done
 }
@@ -195,7 +207,9 @@ dropped() {
   left=
   for i in $fresh; do
     "item_$i"
-    case " $(own_of "$key") " in *@*) ;; *) left="$left $i" ;; esac
+    case "
+$windows" in *"
+$key @"*) ;; *) left="$left $i" ;; esac
   done
   fresh=$left
 }
@@ -248,7 +262,9 @@ start_all() {
         remains) again="$again $i"; old="$old $key" ;;
       esac
     done
-    for i in $fresh; do "item_$i"; case " $(own_of "$key") " in *@*) stale_windows; break ;; esac; done
+    for i in $fresh; do "item_$i"; case "
+$windows" in *"
+$key @"*) stale_windows; break ;; esac; done
     if [ -n "$fresh" ]; then
       make_rooms
       for i in $fresh; do "item_$i"; say "c $key $token starting - 0 $epoch"; done
