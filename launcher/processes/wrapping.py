@@ -50,7 +50,8 @@ stopped_by() {
 }
 """
 """`tell STATE [CODE SIGNAL REASON]`: one line to everybody who listens; a fifo is named after the pid of its
-listener. Who is stopped is passed over, since he would block us; that of a dead one is removed. `put_state STATE WHO`."""
+listener.
+Who is stopped is passed over, since he would block us; that of a dead one is removed. `put_state STATE WHO`."""
 
 KEEPING: Final = (
     KEEP_LOG
