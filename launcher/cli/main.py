@@ -107,8 +107,8 @@ def parser() -> argparse.ArgumentParser:
     kill.add_argument("--all", action="store_true", help="every host of the inventory")
     kill.add_argument("--force", action="store_true", help="also while someone else's session is active")
 
-    clean = command("clean", "remove what stays of servers: old logs, what dead ones have left")
-    clean.add_argument("host", nargs="*", metavar="HOST", help="default: all of the inventory")
+    clean = command("clean", "remove what stays of servers and processes: old logs, what dead ones have left")
+    clean.add_argument("host", nargs="*", metavar="NAME", help="default: all of the inventory")
     clean.add_argument("--dry-run", action="store_true", help="only say what would be removed")
 
     _add_files(command)
