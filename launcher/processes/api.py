@@ -147,9 +147,9 @@ class Launcher:
         `wait`: when those that were named have ended.
 
         A one-shot is ready when it has ended with 0. What runs already, as it is wanted, is used. `keep`:
-        what was started stays also when this is cancelled. Raises InventoryError before anything is started; then
-        ProcessDied, NotReady, Conflict, Unreachable, StartFailed, or one for several. What was started before
-        that is left running: `running` of the error names it.
+        what was started stays also when this is cancelled. Raises InventoryError before anything is
+        started; then ProcessDied, NotReady, Conflict, Unreachable, StartFailed, or one for several. What was
+        started before that is left running: `running` of the error names it.
         """
         stack = self.stack(*names, variants=variants, params=params)
         return await self.run_stack(stack, on_event, keep=keep, wait=wait)
