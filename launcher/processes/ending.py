@@ -1,7 +1,7 @@
 """Shell functions that find and end what belongs to processes: of many at once, with one look at /proc.
 
-What belongs to a process carries SE_REMOTE_RUN=RUNDIR in the environment it was started with, or descends from
-what does. Its wrapper's own helpers (guard, checks' clock, `tail`) do not: they are ended with the wrapper.
+What belongs to a process carries SE_REMOTE_RUN=RUNDIR in the environment it was started with, or descends
+from what does. Its wrapper's own helpers (guard, checks' clock, `tail`) do not: they end with the wrapper.
 
 They need $root, $boot and the functions of `wrapper.COMMON`.
 """
@@ -20,10 +20,12 @@ _KIN: Final = r"""
 $0 == "M" && !mode { mode = 1; next }
 $0 == "P" && mode == 1 { mode = 2; next }
 mode == 1 {
-  if (match($0, /^\/proc\/[0-9]+\/environ:SE_REMOTE_RUN=/)) {
+  if (match($0, /^\/proc\/[0-9]+\/environ:SE_REMOTE_(RUN|CHECK)=/)) {
     pid = substr($0, 7); sub(/\/.*/, "", pid)
     run = substr($0, RLENGTH + 1)
-    if (run in at) own[pid] = at[run]
+    if (!(run in at)) next
+    if ($0 ~ /environ:SE_REMOTE_CHECK=/) check[pid] = 1
+    else own[pid] = at[run]
   }
   next
 }
@@ -40,7 +42,7 @@ END {
   for (pid in parent) {
     q = pid
     while (q in parent && q > 1) {
-      if (q in own) { print own[q], "F", pid, born[pid]; break }
+      if (q in own) { print own[q], (q in check ? "C" : "F"), pid, born[pid]; break }
       if (q in wrap) { print wrap[q], "W", pid, born[pid]; break }
       q = parent[q]
     }
@@ -54,12 +56,14 @@ ENDING: Final = (
     + "'"
     + r"""
 carrying() {
+  mark="^SE_REMOTE_[CR]"
   if [ -z "${zgrep-}" ]; then
     zgrep=no; printf 'a\0b\0' | grep -qaz '^b' 2>/dev/null && zgrep=yes
   fi
-  if [ "$zgrep" = yes ]; then grep -azHs '^SE_REMOTE_RUN=' /proc/[0-9]*/environ | tr '\0' '\n'; return; fi
+  if [ "$zgrep" = yes ]; then grep -azHs "$mark" /proc/[0-9]*/environ | tr '\0' '\n'; return; fi
   for file in /proc/[0-9]*/environ; do
-    value=$(tr '\0' '\n' <"$file" | grep '^SE_REMOTE_RUN=') && printf '%s:%s\n' "$file" "$value"
+    tr '\0' '\n' <"$file" | grep "$mark" |
+      while IFS= read -r value; do printf '%s:%s\n' "$file" "$value"; done
   done
 } 2>/dev/null
 roots_of() {
@@ -94,6 +98,7 @@ send() {
 pick() {
   news=; softs=; hards=; all=; whose=
   while read -r number kind one start; do
+    [ "$kind" != C ] || kill -KILL "$one" 2>/dev/null
     [ "$kind" = F ] || continue
     all="$all $one:$start"; whose="$whose $number"
     case " $sent " in *" $one:$start "*) continue ;; esac
@@ -141,8 +146,10 @@ named() {
 }
 """
 )
-"""`scan KEYS` sets $members: lines `NUMBER KIND PID START`; NUMBER counts KEYS from 1, KIND is F for what belongs
-to the process, W for its wrapper and that one's helpers. `end_all KEYS STEPS [QUITS]` goes through STEPS, such
-as `INT:100 TERM:50 KILL:100`, ticks of 0.02 s; what comes to be meanwhile gets the signal, too. QUITS: numbers
-of those that get QUIT for INT. $all is what is left, as `PID:START`; $killed the numbers of whom KILL was needed for.
-"""
+"""`scan KEYS` sets $members: lines `NUMBER KIND PID START`; NUMBER counts KEYS from 1, KIND is F for what
+belongs to the process, C for what belongs to a check of it (which carries SE_REMOTE_CHECK, too, and cannot hear
+INT), W for its wrapper and that one's helpers.
+
+`end_all KEYS STEPS [QUITS]` goes through STEPS, such as `INT:100 TERM:50 KILL:100`, ticks of 0.02 s; what
+comes to be meanwhile gets the signal, too. QUITS: numbers of those that get QUIT for INT. $all is what is left,
+as `PID:START`; $killed the numbers of those for which KILL was needed."""

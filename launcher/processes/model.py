@@ -54,6 +54,8 @@ class Change:
     next_step: str = ""
     ours: bool = False
     """It was started by the asking launch (its token), now or before a reconnect."""
+    token: str = ""
+    """Of what it is about: of the launch that started it, if that was over the same Site."""
     code: int | None = None
     """Exit code of one that ended by itself; for a signal see below."""
     signal: int | None = None

@@ -47,7 +47,7 @@ class Site:
         self._ids = itertools.count(1)
         self._answers: dict[str, wire.Answer] = {}
         self._waiting: dict[str, asyncio.Future[None]] = {}
-        self._followed: dict[str, tuple[Key, str]] = {}
+        self._followed: dict[str, tuple[Key, dict[str, str]]] = {}
         self._conflicts: dict[str, dict[str, str]] = {}
         self._leases: dict[str, float] = {}
         self._told: asyncio.Queue[Change | wire.Told] = asyncio.Queue()
@@ -68,8 +68,8 @@ class Site:
     ) -> Site:
         """Begin to speak with the machine behind `runner`, which `name` calls in errors. Raises StageError.
 
-        `on_change` hears what becomes of what was started here, `on_lost(reason)` once when the machine is not
-        heard any more; both on the loop. `base` "" is /tmp/se-remote-UID there.
+        `on_change` hears what becomes of what was started here, `on_lost(reason)` once when the machine is
+        not heard any more; both on the loop. `base` "" is /tmp/se-remote-UID there.
         """
         try:
             stream = await runner.open(wire.agent(base), _OPEN_S)
@@ -91,21 +91,20 @@ class Site:
     async def start(self, launches: Sequence[Launch]) -> None:
         """Have all of these run; what becomes of them, `on_change` hears. Raises StageError.
 
-        One that runs already with the same configuration tells its state, with another it is a CONFLICT, as a
-        tmux window of its name that is not ours is. One that already ran with the same token is not started
-        again. Of each, changes go on coming while the site is open; one that ends by itself is DEAD, or STOPPED
-        if it is a one-shot that ended with 0.
+        One that runs already with the same configuration tells its state, with another it is a CONFLICT, as
+        a tmux window of its name that is not ours is. One that already ran with the same token is not started
+        again. Of each, changes go on coming while the site is open; one that ends by itself is DEAD, or
+        STOPPED if it is a one-shot that ended with 0.
         """
         if not launches:
             return
         for launch in launches:
             if launch.lease and launch.lease not in self._leases:
-                raise ValueError(
-                    f"{launch.key}: there is no lease {launch.lease!r} yet; Site.lease comes first"
-                )
+                raise ValueError(f"{launch.key}: Site.lease({launch.lease!r}, ...) comes first")
         text = wire.start(launches)
         for launch in launches:
-            self._followed[wire.path_of(launch.key)] = (launch.key, wire.word(launch.token))
+            _, tokens = self._followed.setdefault(wire.path_of(launch.key), (launch.key, {}))
+            tokens[wire.word(launch.token)] = launch.token
         await self._ask("do", text, _START_S)
 
     async def stop(
@@ -129,8 +128,8 @@ class Site:
         return {key: wire.stopped(key, answer) for key in keys}
 
     async def lease(self, name: str, seconds: float) -> None:
-        """From now on this site says that `name` lives; what was started with it ends when that is not heard for
-        `seconds`. A later site takes the same name over. Raises StageError."""
+        """From now on this site says that `name` lives; what was started with it ends when nothing is heard
+        for `seconds`. A later site takes the same name over. Raises StageError."""
         self._leases[name] = seconds
         await self._ask("here", f"lease {wire.word(name)} {max(2, round(seconds))}\n", _ANSWER_S)
         if self._beating is None:
@@ -243,16 +242,18 @@ class Site:
         elif kind in ("f", "fc", "fn", "t"):
             self._hear_answer(kind, first, more)
         elif kind in ("s", "l"):
-            for answer in self._answers.values():
-                wire.read_stop(answer, kind, first, more)
+            answer = self._answers.get(first)
+            if answer is not None:
+                wire.read_stop(answer, kind, more)
 
     def _hear_conflict(self, path: str, more: str) -> None:
         what, _, text = more.partition(" ")
         said = self._conflicts.setdefault(path, {})
         said[what] = text
         if what in ("end", "foreign") and path in self._followed:
-            key, _ = self._followed.pop(path)
-            self._told.put_nowait(wire.conflict(key, self._conflicts.pop(path)))
+            key, tokens = self._followed[path]
+            conflict = wire.conflict(key, self._conflicts.pop(path))
+            self._told.put_nowait(replace(conflict, token=tokens.get(text, "")))
 
     def _hear_answer(self, kind: str, number: str, text: str) -> None:
         answer = self._answers.get(number)
@@ -279,15 +280,12 @@ class Site:
             followed = self._followed.get(told.path)
             if followed is None:
                 continue
-            key, token = followed
+            key, tokens = followed
+            mine = told.token in tokens
             change = Change(
-                key,
-                told.state,
-                told.reason,
-                ours=told.token in (token, "-"),
-                code=told.code,
+                key, told.state, told.reason, ours=mine, token=tokens.get(told.token, ""), code=told.code,
                 signal=told.signal,
-            )
+            )  # fmt: skip
             if told.state is State.DEAD:
                 with contextlib.suppress(StageError):
                     text = wire.last_lines(told.path, told.token, _TAIL_LINES)

@@ -13,10 +13,10 @@ from urllib.parse import quote as percent
 from launcher import plan, tmux
 from launcher.command import quote
 from launcher.errors import InventoryError
-from launcher.model import Problem, State
+from launcher.model import Problem, ReadyCheck, State
 from launcher.processes.agent import agent_text, window_text
 from launcher.processes.model import Change, Key, Launch
-from launcher.wrapper import export_lines
+from launcher.wrapper import export_lines, path_word
 
 _TICKS_PER_S = 50
 _KILL_S = 2.0
@@ -66,7 +66,7 @@ def _item(number: int, launch: Launch) -> str:
     seen_by_wrapper = {
         "key": path_of(key), "token": word(launch.token), "lease": word(launch.lease) if launch.lease else "",
         "shells": shells, "oneshot": "" if spec.persistent else "yes",
-        "check": check.command if check is not None else "",
+        "probe": probe(check) if check is not None else "",
     }  # fmt: skip
     values = {
         **seen_by_wrapper,
@@ -74,9 +74,21 @@ def _item(number: int, launch: Launch) -> str:
         "by": line(launch.started_by), "what": line(launch.what), "box": "", "shown": line(key.name),
         "keep": "yes" if spec.persistent else "no", "values": assignments(seen_by_wrapper),
         "env": export_lines(spec.env, f"processes.{spec.name}.env"), "setup": spec.setup.strip(),
-        "cmd": spec.cmd,
+        "cmd": spec.cmd, "check": check.command if check is not None else "",
+        "login": "yes" if spec.login else "",
     }  # fmt: skip
     return f"item_{number}() {{\n{assignments(values)}\n}}"
+
+
+def probe(check: ReadyCheck) -> str:
+    """The check as a command of the wrapper's shell: exit code 0 when the process is ready."""
+    if check.command:
+        return "run_check"
+    if check.log:
+        return f"log_has {quote([check.log])}"
+    if check.port:
+        return f"grep -qs ':{check.port:04X} [0-9A-F]*:[0-9A-F]* 0A ' /proc/net/tcp /proc/net/tcp6"
+    return f"[ -e {path_word(check.file)} ]"
 
 
 def shell_words(shell: str | None, name: str) -> str:
@@ -194,8 +206,9 @@ def paths(keys: Iterable[Key]) -> dict[str, Key]:
     return {path_of(key): key for key in keys}
 
 
-def read_stop(answer: Answer, kind: str, path: str, text: str) -> None:
-    """Note a line `s` or `l` in the answer that it is for."""
+def read_stop(answer: Answer, kind: str, text: str) -> None:
+    """Note what stands behind the id in a line `s` or `l`, in the answer that it is for."""
+    path, _, text = text.partition(" ")
     if kind == "l":
         answer.left.setdefault(path, []).append(text)
         return

@@ -1,15 +1,15 @@
-"""What runs in a process's tmux window: a POSIX sh wrapper, one text for all processes, behind a few values.
+"""What runs in a process's tmux window: a POSIX sh wrapper, one text for all, behind a few values.
 
-Three roles: without argument it is the wrapper itself (runs the process, notes how it ended); `start` changes to
-the process's environment and shell, and becomes `serve`, a plain script: setup lines, then the command.
+Three roles: without argument it is the wrapper itself (runs the process, notes how it ended); `start` changes
+to the process's environment and shell, and becomes `serve`, a plain script: setup lines, then the command.
 
 Rules:
 - the process writes its log itself and its stdin is the window's tty: nothing is in between, so its exit code
   is true. It runs in the foreground: a shell has what runs in its background ignore INT and QUIT;
 - the wrapper survives HUP, INT and TERM (they are for the process);
 - a guard beside it sees that the wrapper is gone, its window closed or its lease over, and ends the process;
-- what ended in order (a one-shot with code 0, whoever was left by its lease) leaves its log alone; one that died
-  leaves run directory and window for whoever comes to look;
+- what ended in order (a one-shot with code 0, whoever was left by its lease) leaves nothing but its log; one
+  that died leaves run directory and window for whoever comes to look;
 - whoever listens (fifos in `.watch`) hears of every change: see `tell`.
 """
 
@@ -82,20 +82,21 @@ swept() {
 } 2>/dev/null
 """
 )
-"""`store RUN KEY HOW "CODE SIGNAL" TOKEN` archives the log; `.ended` says how the last one ended that was archived:
+"""`store RUN KEY HOW "CODE SIGNAL" TOKEN` archives the log; `.ended` says how the last archived one ended:
 who has lost his connection asks for it by his token. Names sort by age: they begin with the time."""
 
 _WRAPPER: Final = r"""
 guard() {
   trap '' INT TERM QUIT; hung=; trap 'hung=yes' HUP
-  beats=; stale=0; why=
+  beats=; stale=0; why=; tailing=
   read -r one rest </proc/self/stat
   { stat=; read -r stat; } </proc/self/stat; set -- ${stat##*) }
   printf '%s %s %s\n' "$one" "${20}" "$boot" >"$run/guard"
   keep_log_begin 7
   while [ -z "$why" ]; do
-    sleep 1 6<&- 7>&- 2>/dev/null
+    sleep 1 5<&- 6<&- 7>&- 8>&- 2>/dev/null
     still_ours || exit 0
+    [ -n "$tailing" ] || show_log
     keep_log 2>/dev/null
     look_round
     [ -z "$why" ] || ! stopped_by || why=
@@ -110,6 +111,11 @@ guard() {
   [ -e "$run/exit" ] || { code=137; conclude; }
   exit 0
 }
+show_log() {
+  tail -n +1 -f "$run/log" 5<&- 6<&- 7>&- >&8 2>/dev/null &
+  tailing=$!
+  printf '%s\n' "$tailing" >"$run/tail"
+}
 still_ours() { began=; read -r began 2>/dev/null <"$run/began" && [ "$began" = "$stamp" ]; }
 look_round() {
   alive "$mine" "$mstart" "$boot" || { why="its wrapper was killed"; return; }
@@ -123,19 +129,21 @@ look_round() {
 }
 readiness() {
   trap '' INT QUIT HUP
-  tries=0; stage=
-  while [ "$stage" != command ] && [ "$tries" -lt 100 ]; do
-    brief; tries=$((tries + 1)); stage=; read -r stage 2>/dev/null <"$run/stage"
-  done
-  while [ "$stage" != command ]; do sleep 0.5; stage=; read -r stage 2>/dev/null <"$run/stage"; done
+  read -r going <&5  # setup has passed
   process=; read -r process rest 2>/dev/null <"$run/pid"
-  put_state running r; tell running
-  if [ -z "$check" ]; then sleep 0.1
-  else until checked; do sleep @EVERY@; done; fi
+  tell running
+  if [ -z "$probe" ]; then sleep 0.1
+  else
+    put_state running r
+    cd "$HOME" 2>/dev/null
+    until eval "$probe"; do
+      sleep @EVERY@
+      [ ! -e "$run/stopping" ] && [ ! -e "$run/reason" ] && still_ours || return 0
+    done
+  fi
   still_runs || return 0
   [ -e "$run/exit" ] || [ -e "$run/stopping" ] || { put_state ready r; tell ready; }
 }
-brief() { sleep 0.02 2>/dev/null || sleep 1; }
 still_runs() {
   one=; start=; life=
   read -r one start life 2>/dev/null <"$run/pid" && alive "$one" "$start" "$life"
@@ -143,7 +151,7 @@ still_runs() {
 @CHECKS@
 finish() {
   # Not TERM: a shell that has just been forked may still take it for itself. The `wait`: bash would say so.
-  kill -KILL "$ready" "$tailing" 2>/dev/null; wait "$ready" "$tailing" 2>/dev/null
+  kill -KILL "$ready" 2>/dev/null; wait "$ready" 2>/dev/null
   if stopped_by; then
     printf '%s\n' "$ended" >"$run/exit"
     while still_ours && stopped_by; do sleep 0.2; done
@@ -179,6 +187,7 @@ conclude() {
   stopped_by && return
   if [ "$how" = dead ]; then
     # who comes to look finds it in the window, too
+    if read -r tailing <"$run/tail"; then nap; kill -KILL "$tailing"; else cat "$run/log"; fi 2>/dev/null
     printf '\n[se-remote: it ended with %s%s]\n' "$(spoken)" "${why:+: $why}" 2>/dev/null
     return
   fi
@@ -192,16 +201,15 @@ conclude() {
 spoken() { if [ "$sig" = 0 ]; then printf 'code %s' "$code"; else printf 'signal %s' "$sig"; fi; }
 wrap() {
   trap : HUP INT TERM QUIT
-  identity=$(identify); mine=${identity%% *}; mstart=${identity#* }; mstart=${mstart%% *}
+  read -r stat <"/proc/$$/stat"; set -- ${stat##*) }
+  mine=$$; mstart=${20}; identity="$mine $mstart $boot"
   printf '%s\n' "$identity" 1<>"$run/wrapper"
-  exec 6<&0 7>>"$run/log"
-  tail -n +1 -f "$run/log" 2>/dev/null 6<&- 7>&- &
-  tailing=$!
+  exec 5<>"$run/go" 6<&0 7>>"$run/log" 8>&1
   guard >/dev/null 2>&1 &
   guarding=$!
-  readiness 6<&- 7>&- </dev/null >/dev/null 2>&1 &
+  readiness 6<&- </dev/null >/dev/null 2>&1 &
   ready=$!
-  env -i sh "$0" start <&6 >&7 2>&7 6<&- 7>&-
+  env -i "$shell" "$run/serve" cmd <&6 >&7 2>&7 5>&- 6<&- 7>&- 8>&-
   code=$?
   trap '' HUP INT TERM QUIT
   decode
@@ -209,35 +217,64 @@ wrap() {
 }
 """
 
-_NO_CHECKS: Final = "checked() { return 0; }"
-
-_START: Final = r"""
-start() {
-  SE_REMOTE_RUN=$run; . "$run/env"
-  SE_REMOTE_RUN=$run; export SE_REMOTE_RUN
-  if [ "$1" = cmd ]; then identify >"$run/pid"; printf 'shell\n' >"$run/stage"; fi
-  PYTHONUNBUFFERED=1; export PYTHONUNBUFFERED
-  cd "$HOME" 2>/dev/null || cd /
-  for choice in $shells; do
-    case $choice in '~'*) choice=$HOME${choice#\~} ;; esac
-    command -v "$choice" >/dev/null 2>&1 || continue
-    command -v stdbuf >/dev/null 2>&1 && exec stdbuf -oL "$choice" "$run/serve" "$1"
-    exec "$choice" "$run/serve" "$1"
-  done
-  echo "se-remote: no shell $shells here"
-  exit 127
+_CHECKS: Final = r"""
+run_check() {
+  env -i "$shell" "$run/serve" check >"$run/check.said" 2>&1 &
+  checking=$!
+  ( count=0
+    while [ "$count" -lt @TAKES@ ]; do sleep 1; count=$((count + 1)); done
+    end_check ) >/dev/null 2>&1 &
+  limiting=$!
+  wait "$checking"; verdict=$?
+  kill -KILL "$limiting"; wait "$limiting"
+  return "$verdict"
+} </dev/null 2>/dev/null
+end_check() {
+  scan "$key"
+  while read -r number kind one start; do
+    [ "$kind" != C ] || kill -KILL "$one"
+  done <<MEMBERS
+$members
+MEMBERS
+}
+log_has() {
+  size=; looked=${upto:-0}
+  read -r word size <"/proc/self/fdinfo/7"
+  [ "${size:-0}" -gt "$looked" ] || return 1
+  upto=$size
+  # a line that was not whole then
+  [ "$looked" -gt 65536 ] && looked=$((looked - 65536)) || looked=0
+  tail -c "+$((looked + 1))" "$run/log" 2>/dev/null | LC_ALL=C grep -aEqe "$1" 2>"$run/check.said"
+  verdict=$?
+  [ "$verdict" != 2 ] || { cat "$run/check.said" >>"$run/log"; sleep 10; }
+  return "$verdict"
 }
 """
+"""What `$probe` may call. A check runs where, and as, its process does; one that hangs is ended with all it
+started. `log_has` reads on where it has stopped, but for what may have been half a line."""
 
-SERVE: Final = r"""se_remote_what=${1:-cmd}; set --
-[ ! -r "$SE_REMOTE_RUN/login" ] || . "$SE_REMOTE_RUN/login"
+SERVE: Final = r"""SE_REMOTE_RUN=${0%/*}; se_remote_what=${1:-cmd}; set --
+. "$SE_REMOTE_RUN/env"
+SE_REMOTE_RUN=${0%/*}; export SE_REMOTE_RUN
+if [ "$se_remote_what" = cmd ]; then
+  read -r se_remote_boot </proc/sys/kernel/random/boot_id
+  read -r se_remote_stat <"/proc/$$/stat"
+  se_remote_stat=${se_remote_stat##*) }; se_remote_n=19
+  while [ "$se_remote_n" -gt 0 ]; do se_remote_stat=${se_remote_stat#* }; se_remote_n=$((se_remote_n - 1)); done
+  printf '%s %s %s\n' "$$" "${se_remote_stat%% *}" "$se_remote_boot" >"$SE_REMOTE_RUN/pid"
+else SE_REMOTE_CHECK=$SE_REMOTE_RUN; export SE_REMOTE_CHECK; fi
+cd "$HOME" 2>/dev/null || cd /
+if [ -r "$SE_REMOTE_RUN/login" ]; then . "$SE_REMOTE_RUN/login"; . "$SE_REMOTE_RUN/vars"; fi
 if [ -r "$SE_REMOTE_RUN/setup" ]; then
   [ "$se_remote_what" != cmd ] || printf 'setup\n' >"$SE_REMOTE_RUN/stage"
   . "$SE_REMOTE_RUN/setup"
   se_remote_code=$?
   [ "$se_remote_code" = 0 ] || exit "$se_remote_code"
 fi
-[ "$se_remote_what" != cmd ] || printf 'command\n' >"$SE_REMOTE_RUN/stage"
+if [ "$se_remote_what" = cmd ]; then
+  printf 'command\n' >"$SE_REMOTE_RUN/stage"
+  printf 'go\n' 1<>"$SE_REMOTE_RUN/go"
+fi
 . "$SE_REMOTE_RUN/$se_remote_what"
 exit $?
 """
@@ -245,15 +282,16 @@ exit $?
 
 
 def wrapper_text() -> str:
-    """The window's script, behind lines that set key, token, lease, check, oneshot, shells; base, root, offset, stamp, HOME."""
-    body = _WRAPPER.replace("@EVERY@", CHECK_EVERY_S).replace("@CHECKS@", _NO_CHECKS)
+    """The window's script. Before it stand lines that set key, token, lease, probe, oneshot and shell, and
+    base, root, offset, stamp and HOME."""
+    body = _WRAPPER.replace("@EVERY@", CHECK_EVERY_S).replace(
+        "@CHECKS@", _CHECKS.replace("@TAKES@", str(CHECK_TAKES_S))
+    )
     lines = [
         "se_remote() {",
         "run=${0%/*}; name=",
         "read -r boot </proc/sys/kernel/random/boot_id",
         wrapper.COMMON,
-        _START,
-        'if [ "${1-}" = start ]; then start "${2:-cmd}"; fi',
         tmux.SHELL_FUNCTIONS,
         TELLING,
         KEEPING,

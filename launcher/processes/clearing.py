@@ -1,0 +1,101 @@
+"""Shell functions of the agent that stop processes and clear away what they leave: a whole batch at once."""
+
+from __future__ import annotations
+
+from typing import Final
+
+STOPPING: Final = r"""
+how_ended() {
+  stated
+  if [ "$hcode" = - ]; then how=vanished
+  elif [ "$hsig" != 0 ]; then how=signal-$hsig
+  else how=exit-$hcode; fi
+}
+clear_away() {
+  set --; number=0
+  for key in $keys; do
+    run=$root/$key; about; number=$((number + 1))
+    case " $dead " in
+      *" $key "*) how_ended; store "$run" "$key" "$how" "$hcode $hsig" "$htoken" ;;
+      *) how_ended
+        case "$killed" in *" $number "*) how=killed ;; *) how=stopped ;; esac
+        [ "$hcode" != - ] || hcode=0
+        store "$run" "$key" "$how" "$hcode $hsig" "$htoken" ;;
+    esac
+    set -- "$@" "$root/$key"
+  done
+  list_windows; [ -z "$windows" ] || { wake; close_own; }
+  rm -rf "$@"
+  swept $keys
+}
+settled() {
+  tries=0
+  while [ "$tries" -lt 100 ] && [ -e "$run/exit" ] && wrapped && ! stopped_by; do
+    nap; tries=$((tries + 1))
+  done
+}
+stop_all() {
+  steps=$1; dead=; keys=; quits=; number=0; born=; held=
+  for one_key in $2; do
+    key=${one_key%%:*}; wanted=${one_key#*:}; wanted=${wanted%%:*}; run=$root/$key
+    [ -d "$run" ] || { say "s $asked $key none - 0"; continue; }
+    about
+    [ -z "$wanted" ] || [ "$wanted" = "$htoken" ] || { say "s $asked $key other - 0"; continue; }
+    settled
+    [ -d "$run" ] || { say "s $asked $key none - 0"; continue; }
+    tries=0
+    while stopped_by && [ "$tries" -lt 600 ]; do nap; tries=$((tries + 1)); done
+    [ -d "$run" ] || { say "s $asked $key none - 0"; continue; }
+    wrapped || begun
+    number=$((number + 1)); keys="$keys $key"; held="$held $key:${htoken:--}"
+    case $one_key in *:quit) quits="$quits $number" ;; esac
+    if wrapped && [ ! -e "$run/exit" ]; then
+      printf '%s\n' "$self" >"$run/stopping"
+      clock; printf 'stopping %s %s %s %s -\n' "$epoch" "$wpid" "$wstart" "$wlife" 1<>"$run/state"
+      token=$htoken; tell stopping
+    else
+      dead="$dead $key"; stated
+      born="$born $key:$hcode:$hsig"
+    fi
+  done
+  [ -n "$keys" ] || return 0
+  end_all "$keys" "$steps" "$quits"
+  helpers
+  [ -z "$helping" ] || kill -KILL $helping 2>/dev/null
+  mine=$keys
+  survivors
+  enter
+  keys=$mine
+  clear_away
+  leave
+  number=0
+  for key in $mine; do
+    number=$((number + 1))
+    outcome
+  done
+}
+survivors() {
+  while read -r number kind one start; do
+    [ "$kind" = F ] || continue
+    n=0
+    for key in $keys; do n=$((n + 1)); [ "$n" != "$number" ] || say "l $asked $key $(named "$one")"; done
+  done <<MEMBERS
+$members
+MEMBERS
+}
+outcome() {
+  for entry in $born; do
+    case $entry in "$key":*)
+      entry=${entry#*:}
+        say "s $asked $key dead ${entry%%:*} ${entry#*:}"; token_of; tell stopped; return ;;
+    esac
+  done
+  case "$killed" in *" $number "*) how=forced ;; *) how=stopped ;; esac
+  say "s $asked $key $how - 0"
+  token_of; tell stopped
+}
+token_of() {
+  token=-
+  for entry in $held; do [ "${entry%%:*}" != "$key" ] || token=${entry#*:}; done
+}
+"""
