@@ -28,6 +28,8 @@ class LauncherError(Exception):
     """Root of all errors of this package. `next_step` is a command or an edit to try."""
 
     exit_code = 1
+    running: tuple[str, ...] = ()
+    """Of a run of processes that failed: what it has started and left running."""
 
     def __init__(self, message: str, next_step: str = "") -> None:
         self.next_step = next_step

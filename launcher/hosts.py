@@ -123,9 +123,10 @@ class Hosts:
         reach_for_container: Reach | None = None,
         engine: Callable[[], Engine] | None = None,
     ) -> None:
-        """`reach_for_container`: as `reach`, with room for a tunnel into one. `engine`: of what hosts depend on.
+        """`reach_for_container`: as `reach`, with room for a tunnel into one.
 
-        `keep`: what is started stays up when this is closed. `logs_to`: see Launcher."""
+        `keep`: what is started stays up when this is closed. `logs_to`: see Launcher. `engine`: runs what is
+        depended on."""
         self._logs_to = logs_to
         self._renew = renew
         self.client_id = secrets.token_hex(8)
@@ -230,6 +231,10 @@ class Hosts:
         if run in self._runs:
             self._runs.remove(run)
         return await run.unwind(close_host=close)
+
+    async def open_one(self, host: HostSpec) -> Lease:
+        """A lease for one host, whatever it depends on. Raises LauncherError."""
+        return (await self._open_one(host, None)).lease
 
     async def _until_one_fails(self, tasks: list[asyncio.Task[_Open]]) -> None:
         if not tasks:

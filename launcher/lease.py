@@ -36,10 +36,11 @@ from launcher.loopthread import LoopThread
 from launcher.machines.container import ContainerRunner
 from launcher.machines.pool import FindMachine, Machines
 from launcher.machines.runner import Asker, Limits, Runner
-from launcher.model import Event, HostSpec, Machine, SshOptions, State
+from launcher.model import Event, HostSpec, Machine, ProcessSpec, SshOptions, State
 from launcher.plan import HostStatus, Stopped
 from launcher.processes.engine import Engine
 from launcher.processes.graph import Stack, build
+from launcher.processes.model import Change
 from launcher.remains import Remains, Run
 
 __all__ = ["Carried", "Inventory", "Launcher", "Lease"]
@@ -87,7 +88,7 @@ class Launcher:
         starting = Starting(identity.who(), what, keep=keep_for if keep else None, base=base)
         self._hosts = Hosts(starting, self._reach, self._renew, on_event, keep=keep, logs_to=logs_to,
                             reach_for_container=self._reach_for_container,
-                            engine=self._get_engine)  # fmt: skip
+                            engine=self.engine)  # fmt: skip
         self._crossing = Crossing(
             self._hosts.where,
             self._hosts.remark,
@@ -275,6 +276,27 @@ class Launcher:
         self._start_thread(2.5)
         self._wait(self._follow_log(host, on_line, on_trouble, lines))
 
+    def stop_processes(
+        self, named: Mapping[str, ProcessSpec], *, force: bool = False
+    ) -> dict[str, Change | LauncherError]:
+        """Stop processes, whoever started them, all at once; see Engine.stop."""
+        self._start_thread(2.5)
+
+        async def stop() -> dict[str, Change | LauncherError]:
+            return await self.engine().stop(named, force=force)
+
+        return self._wait(stop())
+
+    def submit(self, work: Callable[[], Coroutine[Any, Any, _T]]) -> concurrent.futures.Future[_T]:
+        """Begin `work` on the launcher's loop. Ends with it at `close`."""
+        self._start_thread(2.5)
+        assert self._loop is not None
+        return asyncio.run_coroutine_threadsafe(work(), self._loop)
+
+    async def bring_up(self, host: HostSpec) -> Lease:
+        """On the loop: a lease for one host, whatever it depends on. Raises LauncherError."""
+        return await self._hosts.open_one(host)
+
     # -- the caller's side ----------------------------------------------------------------------------
 
     def _start_thread(self, keepalive: float) -> None:
@@ -361,11 +383,11 @@ class Launcher:
         settings = self._settings or read_settings(self._environ)
         return build(self._inventory, (), settings, hosts=hosts, strict=False)
 
-    def _get_engine(self) -> Engine:
-        """On the loop."""
+    def engine(self) -> Engine:
+        """What runs processes; on the loop, see `submit`."""
         if self._engine is None:
             self._engine = Engine(
-                self._reach_machine,
+                self.reach,
                 started_by=identity.who(),
                 what=self._what,
                 on_event=self._on_event,
@@ -373,9 +395,10 @@ class Launcher:
             )
         return self._engine
 
-    async def _reach_machine(self, name: str, machine: Machine, options: SshOptions) -> Runner:
+    async def reach(self, name: str, machine: Machine, options: SshOptions, lane: int = 0) -> Runner:
+        """On the loop: see Machines.runner."""
         assert self._machines is not None
-        return await self._machines.runner(name, machine, options)
+        return await self._machines.runner(name, machine, options, lane)
 
     async def _close_all(self) -> list[str]:
         self._hosts.give_up()

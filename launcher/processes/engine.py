@@ -92,6 +92,11 @@ class Engine:
             groups.setdefault(self.place(spec), {})[Key(spec.session, name)] = name
         quits = {Key(spec.session, name) for name, spec in named.items() if spec.force_sigquit}
 
+        for place, keys in groups.items():
+            for entry in (self._entries.get((place, key)) for key in keys):
+                if entry is not None:
+                    entry.stopping = True
+
         async def one(place: Place, keys: Mapping[Key, str]) -> dict[str, Change | LauncherError]:
             try:
                 done = await place.stop(
@@ -110,6 +115,13 @@ class Engine:
         """Leave the machines; ends nothing that runs there. Never raises."""
         places, self._places = list(self._places.values()), {}
         await asyncio.gather(*(place.close() for place in places))
+
+    async def release(self, lease: str) -> None:
+        """Give a lease up where nothing lives by it any more; what is handed over to another run goes on."""
+        used = {
+            entry.place for entry in self._entries.values() if entry.alive and entry.launch.lease == lease
+        }
+        await asyncio.gather(*(place.release(lease) for place in self._places.values() if place not in used))
 
     # -- for runs -------------------------------------------------------------------------------------
 
@@ -160,6 +172,8 @@ class Engine:
         entry = self._entries.get((place, change.key))
         if entry is None or not entry.alive:
             return
+        if entry.change is None and change.code is None and change.state in (State.STOPPING, State.STOPPED):
+            return  # of the one before, which was stopped
         before, entry.change = entry.state, change
         if change.state in ENDED:
             place.over(change.key)

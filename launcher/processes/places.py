@@ -15,7 +15,7 @@ import contextlib
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from typing import Protocol
 
-from launcher.errors import LauncherError, NotTrusted, StageError
+from launcher.errors import LauncherError, NotTrusted, Unreachable
 from launcher.machines.runner import Runner
 from launcher.processes.model import Change, Key, Launch
 
@@ -115,8 +115,12 @@ class Place:
             self._alive[launch.key] = launch
         try:
             await site.start(launches)
-        except StageError as error:
+        except Unreachable as error:
             self._lost(generation, error.cause)  # what comes back begins with them again
+        except BaseException:
+            for launch in launches:
+                self.over(launch.key)
+            raise
 
     def over(self, key: Key) -> None:
         """It has ended, or is not ours to know about: a new site need not ask for it."""
@@ -139,10 +143,10 @@ class Place:
             generation = self._generation
             try:
                 return await site.stop(keys, force=force, quit=quit, grace=grace, tokens=tokens or {})
-            except StageError as error:
+            except Unreachable as error:
                 if last:
                     raise
-                self._lost(generation, str(error.cause), needed=True)
+                self._lost(generation, error.cause, needed=True)
         raise AssertionError
 
     async def lease(self, name: str, seconds: float) -> None:

@@ -11,18 +11,15 @@ import contextlib
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import Protocol
 
-from launcher.errors import Aborted, LauncherError, StageError
+from launcher.errors import Aborted, LauncherError, StageError, Unreachable
 from launcher.model import Event, HostSpec, State
 from launcher.processes.course import Course, Step, ending_rounds
 from launcher.processes.graph import Item, Stack, config_hash
 from launcher.processes.model import Change, Key, Launch
 from launcher.processes.outcomes import ENDED, late, problem, renamed, spec_of
 from launcher.processes.places import Place
-
-if TYPE_CHECKING:
-    from launcher.processes.engine import Engine
 
 GRACE_S = 5.0
 """Seconds between the signals of a stop."""
@@ -32,6 +29,22 @@ _VERIFIED_S = 20.0
 
 OpenHost = Callable[[HostSpec], Awaitable[None]]
 CloseHost = Callable[[str], Awaitable[list[str]]]
+
+
+class Engine(Protocol):
+    """What a run needs of the engine."""
+
+    def enter(self, item: Item, run: Run, lease: str) -> tuple[Entry, bool]: ...
+
+    def forget(self, entry: Entry) -> None: ...
+
+    def changed(self, place: Place, change: Change) -> None: ...
+
+    def emit(self, event: Event) -> None: ...
+
+    async def release(self, lease: str) -> None: ...
+
+    async def ended(self, item: Item) -> Change: ...
 
 
 @dataclass(eq=False)
@@ -47,6 +60,8 @@ class Entry:
     """Who is told."""
     sent: bool = False
     """Its machine has been told to start it."""
+    stopping: bool = False
+    """This client stops it: that is no news."""
     change: Change | None = None
     ended: asyncio.Future[Change] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
 
@@ -152,8 +167,7 @@ class Run:
             texts += [text for some in await asyncio.gather(*work) for text in some]
         self.leave()
         if self._lease is not None:
-            places = {entry.place for entry in self._entries.values()}
-            await asyncio.gather(*(place.release(self._lease[0]) for place in places))
+            await self.engine.release(self._lease[0])
         return texts
 
     def leave(self) -> None:
@@ -181,6 +195,9 @@ class Run:
         elif done:
             self._event(name, State.STOPPED, "done")
             self._good(name)
+        elif bad and entry.stopping and change.state is State.STOPPED:
+            self._event(name, change.state, "")
+            self._bad(name, problem(item, change))
         elif bad:
             error = problem(item, change)
             cause = error.cause if isinstance(error, StageError) else str(error).partition(": ")[2]
@@ -188,8 +205,10 @@ class Run:
             self._bad(name, error)
         else:
             reason = change.reason or ("" if change.ours else "was running")
-            self._event(name, change.state, reason)
-            if change.state is State.READY and step is Step.BEGUN and spec_of(item).persistent:
+            ready = change.state is State.READY and spec_of(item).persistent
+            state = State.RUNNING if change.state is State.READY and not ready else change.state
+            self._event(name, state, reason)
+            if ready and step is Step.BEGUN:
                 self._good(name)
 
     def remark(self, name: str, state: State, text: str, level: str) -> None:
@@ -288,13 +307,16 @@ class Run:
             self._set_timer(self.stack.items[name])
 
     def _not_reached(self, entry: Entry, error: StageError) -> None:
+        if entry.sent:
+            entry.change = Change(entry.launch.key, State.DEAD, error.cause)
         for run in list(entry.runs):
             run.failed(entry.name, renamed(error, entry.name))
 
     def failed(self, name: str, error: StageError) -> None:
         """It could not be launched."""
         if not self._closed and self._course.step(name) is Step.BEGUN:
-            self._event(name, State.UNREACHABLE, f"{error.stage.value}: {error.cause}", "error")
+            state = State.UNREACHABLE if isinstance(error, Unreachable) else State.DEAD
+            self._event(name, state, f"{error.stage.value}: {error.cause}", "error")
             self._bad(name, error)
 
     async def _host(self, item: Item) -> None:
