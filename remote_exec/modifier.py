@@ -272,6 +272,9 @@ class _LauncherOpener:
         """In the launcher's thread."""
         from launcher.model import Stage, State
 
+        if event.stage is None:
+            self._process_event(event)
+            return
         if event.stage in (Stage.PUSH, Stage.FETCH):
             self._say(event.level, f"[{event.name}] {event.reason}")
             return
@@ -286,6 +289,21 @@ class _LauncherOpener:
         if event.level in ("warning", "error") and not told_by_open:
             stage = f"{event.stage.value}: " if event.stage is not None else ""
             self._say(event.level, f"[{event.name}] {stage}{event.reason or event.to_state.value}")
+
+    def _process_event(self, event: Event) -> None:
+        """Of a process that hosts depend on; in the launcher's thread."""
+        from launcher.model import State
+
+        state, stages = event.to_state, self._stages.setdefault(event.name, [])
+        if state in (State.STARTING, State.RUNNING, State.STOPPING):
+            stages.append((state.value, stages[0][1] if stages else event.time))
+        else:
+            stages.clear()
+        if state in (State.READY, State.STOPPED) and event.level == "info":
+            remark = f" ({event.reason})" if event.reason else ""
+            self._say("info", f"[{event.name}] {state.value}{remark}")
+        elif event.level in ("warning", "error") and not (self._opening and event.level == "error"):
+            self._say(event.level, f"[{event.name}] {event.reason or state.value}")
 
 
 def _summary(lease: Any, stages: Sequence[tuple[str, float]], now: float) -> str:

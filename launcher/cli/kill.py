@@ -1,4 +1,4 @@
-"""`se-remote kill`: stop servers and verify that they are gone."""
+"""`se-remote kill`: stop processes and servers, dependants first, and verify that they are gone."""
 
 from __future__ import annotations
 
@@ -11,8 +11,11 @@ from launcher import servers
 from launcher.cli.output import Output
 from launcher.cli.selection import select
 from launcher.errors import LauncherError
-from launcher.model import HostSpec
+from launcher.inventory import Inventory, Settings
+from launcher.model import HostSpec, State
 from launcher.plan import SILENT, UNSAFE, Stopped, is_machine
+from launcher.processes.graph import ends_with
+from launcher.processes.model import Change
 
 if TYPE_CHECKING:
     from launcher.lease import Launcher
@@ -26,21 +29,88 @@ _DONE = {
 
 
 def run(args: argparse.Namespace) -> int:
-    """Stops every named host, all side by side; the worst exit code of them."""
+    """Stops everything that is named, with what depends on it; the worst exit code of them."""
     from launcher.lease import Launcher
 
     output = Output()
     selection = select(args)
-    specs = selection.all_hosts() if args.all else selection.hosts(args.host)
-    launcher = Launcher(selection.inventory, environ=selection.environ, ask=selection.ask)
+    inventory = selection.inventory or Inventory()
+    hosts, processes = selection.mixed(args.host) if not args.all else (selection.all_hosts(), {})
+    names = inventory.processes() if args.all else list(processes)
+    plain = [spec.name for spec in hosts if spec.name in inventory.hosts()]
+    together = {name for names in ends_with(inventory, [*names, *plain]) for name in names}
+    launcher = Launcher(
+        selection.inventory,
+        environ=selection.environ,
+        settings=selection.settings,
+        ask=selection.ask,
+        what="se-remote kill",
+    )
     try:
-        found = _found(launcher, specs, args.all)
-        with ThreadPoolExecutor(max(1, len(found))) as pool:
-            outcomes = list(pool.map(lambda one: _stop(launcher, one[0], one[1], args.force), found))
+        if together == set(plain):
+            return _kill_hosts(launcher, hosts, args, output)
+        code = _take_down(launcher, inventory, selection.settings, [*names, *plain], args, output)
+        rest = [spec for spec in hosts if spec.name not in plain]
+        return max(code, _kill_hosts(launcher, rest, args, output) if rest else 0)
     finally:
         launcher.close()
+
+
+def _take_down(
+    launcher: Launcher,
+    inventory: Inventory,
+    settings: Settings,
+    names: Sequence[str],
+    args: argparse.Namespace,
+    output: Output,
+) -> int:
+    """Processes and hosts that depend on each other."""
+    from launcher.takedown import Ended, Takedown, was_running
+
+    codes = [0]
+
+    def say(name: str, ended: Ended) -> None:
+        if (
+            args.host
+            and name not in names
+            and not isinstance(ended, LauncherError)
+            and not was_running(ended)
+        ):
+            return  # it would have had to be stopped first
+        if isinstance(ended, Change):
+            codes.append(_report_process(output, name, ended))
+        else:
+            codes.append(_report(output, name, ended))
+
+    Takedown(launcher, inventory, settings, names, args.force, say).run()
+    return max(codes)
+
+
+def _report_process(output: Output, name: str, change: Change) -> int:
+    from launcher.takedown import was_running
+
+    if change.left:
+        output.say(f"{name}: still there after KILL: {', '.join(change.left)}", "error")
+        return 1
+    if change.state is State.DEAD:
+        text = _DONE["dead"]
+    elif not was_running(change):
+        text = change.reason
+    else:
+        text = "stopped by KILL" if change.forced else _DONE["graceful"]
+    output.result(f"{name}: {text}")
+    return 0
+
+
+def _kill_hosts(
+    launcher: Launcher, specs: Sequence[HostSpec], args: argparse.Namespace, output: Output
+) -> int:
+    """All side by side."""
+    found = _found(launcher, specs, args.all)
+    with ThreadPoolExecutor(max(1, len(found))) as pool:
+        outcomes = list(pool.map(lambda one: _stop(launcher, one[0], one[1], args.force), found))
     reports = zip(found, outcomes, strict=True)
-    return max((_report(output, spec, done) for (spec, _), done in reports), default=0)
+    return max((_report(output, spec.name, done) for (spec, _), done in reports), default=0)
 
 
 def _found(
@@ -69,21 +139,21 @@ def _stop(
         return failed
 
 
-def _report(output: Output, spec: HostSpec, done: Stopped | LauncherError) -> int:
+def _report(output: Output, name: str, done: Stopped | LauncherError) -> int:
     if isinstance(done, LauncherError):
         output.error(done)
         return done.exit_code
     if done.silent:
-        output.say(f"{spec.name}: {SILENT}", "warning")
+        output.say(f"{name}: {SILENT}", "warning")
     if done.how == "used":
-        output.say(f"{spec.name}: left running, in use by {'; '.join(done.users)}", "warning")
-        output.say(f"  try: se-remote kill {spec.name} --force")
+        output.say(f"{name}: left running, in use by {'; '.join(done.users)}", "warning")
+        output.say(f"  try: se-remote kill {name} --force")
         return 1
     for line in done.on_stop:
-        output.say(f"[{spec.name}] {line}", "error" if UNSAFE in line else "")
+        output.say(f"[{name}] {line}", "error" if UNSAFE in line else "")
     if done.left:
-        output.say(f"{spec.name}: still there after KILL: {', '.join(done.left)}", "error")
+        output.say(f"{name}: still there after KILL: {', '.join(done.left)}", "error")
         return 1
     ended = f"; that ended the session of {'; '.join(done.users)}" if done.users else ""
-    output.result(f"{spec.name}: {_DONE[done.how]}{ended}")
+    output.result(f"{name}: {_DONE[done.how]}{ended}")
     return 1 if done.unsafe else 0

@@ -17,7 +17,7 @@ import threading
 from collections.abc import Callable, Sequence
 
 from launcher import __version__
-from launcher.cli import arguments_seeing
+from launcher.cli import arguments_running, arguments_seeing
 
 EXIT_USAGE = 2
 EXIT_INTERRUPTED = 130
@@ -30,6 +30,8 @@ _COMMANDS = {
     "logs": "launcher.cli.logs",
     "attach": "launcher.cli.attach",
     "mon": "launcher.cli.mon",
+    "run": "launcher.cli.run",
+    "restart": "launcher.cli.run",
     "kill": "launcher.cli.kill",
     "clean": "launcher.cli.clean",
     "push": "launcher.cli.files",
@@ -102,13 +104,9 @@ def parser() -> argparse.ArgumentParser:
     during.add_argument("host", nargs="+", metavar="HOST")
 
     arguments_seeing.add(command)
-    kill = command("kill", "stop servers and verify that they are gone")
-    kill.add_argument("host", nargs="*", metavar="HOST")
-    kill.add_argument("--all", action="store_true", help="every host of the inventory")
-    kill.add_argument("--force", action="store_true", help="also while someone else's session is active")
-
-    clean = command("clean", "remove what stays of servers: old logs, what dead ones have left")
-    clean.add_argument("host", nargs="*", metavar="HOST", help="default: all of the inventory")
+    arguments_running.add(command)
+    clean = command("clean", "remove what stays of servers and processes: old logs, what dead ones have left")
+    clean.add_argument("host", nargs="*", metavar="NAME", help="default: all of the inventory")
     clean.add_argument("--dry-run", action="store_true", help="only say what would be removed")
 
     _add_files(command)
@@ -248,7 +246,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             stream.reconfigure(errors="backslashreplace")  # a terminal that cannot show it all
     args = _parse(argv)
     if args.command == "kill" and bool(args.host) == args.all:
-        print("se-remote kill: name hosts, or give --all", file=sys.stderr)
+        print("se-remote kill: name processes or hosts, or give --all", file=sys.stderr)
         return EXIT_USAGE
     if args.command == "logs" and args.follow + args.runs + bool(args.run) > 1:
         print("se-remote logs: --follow, --run and --runs exclude each other", file=sys.stderr)

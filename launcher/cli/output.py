@@ -171,14 +171,15 @@ class Output:
 class StageProgress:
     """A line for every stage of every host with the time it took; on a terminal the running ones live.
 
-    An event with a stage says that this stage begins; the next event of that host ends it.
+    An event with a stage says that this stage begins; the next event of that host ends it. One without is
+    of a process: its line comes when it is ready, or over.
     """
 
     def __init__(self, output: Output, names: Sequence[str]) -> None:
         self._output = output
         self._width = max([len(n) for n in names], default=0)
         self._lock = threading.Lock()
-        self._running: dict[str, tuple[Stage, float]] = {}
+        self._running: dict[str, tuple[Stage | State, float]] = {}
         self._finished = threading.Event()
         self._thread: threading.Thread | None = None
 
@@ -196,6 +197,9 @@ class StageProgress:
 
     def on_event(self, event: Event) -> None:
         """Takes an event of the launcher; called from its thread, returns at once."""
+        if event.stage is None:
+            self._process(event)
+            return
         failed = event.to_state in (State.UNREACHABLE, State.DEAD, State.CONFLICT)
         over = failed or event.to_state is State.READY
         with self._lock:
@@ -210,6 +214,26 @@ class StageProgress:
             self._line(event.name, stage.value, event.time - since, "failed" if failed else "")
         if event.reason and event.level == "warning":  # an error is said once, by whoever it ends
             self._output.say(f"{event.name:<{self._width}}  {event.reason}", event.level)
+
+    def _process(self, event: Event) -> None:
+        state, failed = event.to_state, event.level == "error"
+        over = failed or state in (State.READY, State.STOPPED, State.DEAD, State.UNREACHABLE, State.CONFLICT)
+        with self._lock:
+            before = self._running.pop(event.name, None)
+            going_on = before is not None and before[0] in (State.STARTING, State.RUNNING)
+            since = before[1] if before is not None and going_on else event.time
+            if before is not None and before[0] is State.STOPPING:
+                since = before[1]
+            if not over:
+                self._running[event.name] = (state, since)
+        if event.level == "warning":
+            self._output.say(f"{event.name:<{self._width}}  {event.reason}", event.level)
+        elif failed:
+            self._line(event.name, "failed", event.time - since, "")
+        elif over:
+            done = state is State.STOPPED and event.reason == "done"
+            remark = "" if done else event.reason
+            self._line(event.name, "done" if done else state.value, event.time - since, remark)
 
     def done(self, name: str, text: str) -> None:
         """The last line of a host."""

@@ -26,6 +26,7 @@ def run(args: argparse.Namespace) -> int:
         launcher = Launcher(
             selection.inventory,
             environ=selection.environ,
+            settings=selection.settings,
             ask=output.asking(selection.ask),
             on_event=progress.on_event,
             what="se-remote up",

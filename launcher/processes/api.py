@@ -19,7 +19,7 @@ import asyncio
 import contextlib
 import os
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -33,7 +33,7 @@ from launcher.inventory import Inventory, Settings
 from launcher.loopthread import DaemonExecutor
 from launcher.machines.runner import Asker
 from launcher.model import Event, HostSpec, Problem, ProcessSpec
-from launcher.processes import viewing
+from launcher.processes import output, viewing
 from launcher.processes.course import causes
 from launcher.processes.graph import Stack, build
 from launcher.processes.model import Change, Key, Node, Seen
@@ -55,6 +55,8 @@ class Ran:
     """All processes and hosts of it, dependencies first."""
     started: tuple[str, ...]
     """Those that were started for it and live; the others ran already, or have ended."""
+    codes: Mapping[str, int] = field(default_factory=dict)
+    """Exit codes of those that were named, as a shell has them; of a run that waits for their ends."""
 
 
 class Launcher:
@@ -139,30 +141,28 @@ class Launcher:
         params: Mapping[str, str] | None = None,
         on_event: OnEvent | None = None,
         keep: bool = False,
+        wait: bool = False,
     ) -> Ran:
         """Start processes (and hosts) with all that they depend on, each once; returns when they are ready.
+        `wait`: when those that were named have ended.
 
-        A one-shot is ready when it has ended with 0. What runs already, as it is wanted, is used. `keep`: what
-        was started stays also when this is cancelled. Raises InventoryError before anything is started; then
-        ProcessDied, NotReady, Conflict, Unreachable, StartFailed, or one for several. What was started before
-        that is left running: `running` of the error names it.
+        A one-shot is ready when it has ended with 0. What runs already, as it is wanted, is used. `keep`:
+        what was started stays also when this is cancelled. Raises InventoryError before anything is
+        started; then ProcessDied, NotReady, Conflict, Unreachable, StartFailed, or one for several. What was
+        started before that is left running: `running` of the error names it.
         """
-        return await self.run_stack(self.stack(*names, variants=variants, params=params), on_event, keep=keep)
+        stack = self.stack(*names, variants=variants, params=params)
+        return await self.run_stack(stack, on_event, keep=keep, wait=wait)
 
-    async def run_stack(self, stack: Stack, on_event: OnEvent | None = None, *, keep: bool = False) -> Ran:
+    async def run_stack(
+        self, stack: Stack, on_event: OnEvent | None = None, *, keep: bool = False, wait: bool = False
+    ) -> Ran:
         """As `run`."""
-        run = await self._call(partial(self._run, stack, _on_this_loop(on_event), keep))
-        for old in self._runs:
-            if set(old.stack.items) <= set(stack.items):
-                self._launcher_soon(old.leave)
-        self._runs = [old for old in self._runs if not set(old.stack.items) <= set(stack.items)] + [run]
-        errors = run.errors
-        started = tuple(run.running())
-        if errors:
-            error = plan.joined(causes(errors))
-            error.running = started
-            raise error
-        return Ran(tuple(stack.items), started)
+        return await self._call(partial(self._run, stack, _on_this_loop(on_event), keep, wait))
+
+    def started(self) -> tuple[str, ...]:
+        """The processes that were started here and live, as far as is known."""
+        return tuple(dict.fromkeys(name for run in self._runs for name in run.running()))
 
     async def wait(self, name: str) -> int:
         """The exit code of a process that was run here, once it has ended: as a shell has it (128 + signal).
@@ -234,6 +234,18 @@ class Launcher:
     async def tree(self, *names: str, over: float = 0.2) -> dict[str, tuple[Node, ...]]:
         """The system processes of each, with CPU (over so many seconds) and memory."""
         return {view.subject.name: view.tree for view in await self._survey(names, trees=True, over=over)}
+
+    async def log(
+        self, name: str, *, lines: int | None = 200, run: int = 0, since: float | None = None
+    ) -> str:
+        """What a process has printed; `run`: 0 the one that runs, or the last; 1 the last that ended, …"""
+        subject = self._subject(name)
+
+        async def read() -> tuple[str, str]:
+            runner = await self._reach(name, subject.place.machine, subject.place.ssh)
+            return await output.read(runner, subject.key, lines=lines, run=run, since=since, base=self._base)
+
+        return (await self._call(read))[1]
 
     async def watch(
         self,
@@ -315,7 +327,7 @@ class Launcher:
     async def _reach(self, *where: Any) -> Any:
         return await self._launcher.reach(*where)
 
-    async def _run(self, stack: Stack, on_event: OnEvent | None, keep: bool) -> Run:
+    async def _run(self, stack: Stack, on_event: OnEvent | None, keep: bool, wait: bool) -> Ran:
         """On the launcher's loop."""
         opened: dict[str, lease.Lease] = {}
 
@@ -330,8 +342,10 @@ class Launcher:
             return await self._close_host(found) if found is not None and found.started else []
 
         run = self._launcher.engine().begin(stack, open_host=open_host, on_event=on_event, what=self._what)
+        self._remember(run)
         try:
             await run.settled()
+            codes = await self._codes(run) if wait and not run.errors else {}
         except asyncio.CancelledError:
             if keep:
                 run.leave()
@@ -346,7 +360,28 @@ class Launcher:
             if left:
                 raise LauncherError("\n".join(left)) from None
             raise
-        return run
+        if run.errors:
+            error = plan.joined(causes(run.errors))
+            error.running = tuple(run.running())
+            raise error
+        return Ran(tuple(stack.items), tuple(run.running()), codes)
+
+    @staticmethod
+    async def _codes(run: Run) -> dict[str, int]:
+        items = [run.stack.items[name] for name in run.stack.targets]
+        items = [item for item in items if item.process is not None]
+        changes = await asyncio.gather(*(run.engine.ended(item) for item in items))
+        return {item.name: exit_code(change) for item, change in zip(items, changes, strict=True)}
+
+    def _remember(self, run: Run) -> None:
+        """Runs of which nothing is left that a later one does not know are forgotten."""
+        kept: list[Run] = []
+        for old in self._runs:
+            if set(old.stack.items) <= set(run.stack.items) and not old.running():
+                old.leave()
+            else:
+                kept.append(old)
+        self._runs = [*kept, run]
 
     async def _close_host(self, opened: lease.Lease) -> list[str]:
         host = opened.host

@@ -205,8 +205,10 @@ class Run:
             self._bad(name, error)
         else:
             reason = change.reason or ("" if change.ours else "was running")
-            self._event(name, change.state, reason)
-            if change.state is State.READY and step is Step.BEGUN and spec_of(item).persistent:
+            ready = change.state is State.READY and spec_of(item).persistent
+            state = State.RUNNING if change.state is State.READY and not ready else change.state
+            self._event(name, state, reason)
+            if ready and step is Step.BEGUN:
                 self._good(name)
 
     def remark(self, name: str, state: State, text: str, level: str) -> None:
