@@ -202,14 +202,16 @@ def _time(epoch: float | None) -> str:
 
 
 def _ended(how: str) -> str:
-    """`server-137` in words: what it was at, and its exit code or signal."""
+    """`server-137`, `exit-1` or `signal-9` in words: what it was at, and its exit code or signal."""
     stage, _, code = how.rpartition("-")
     if how in _ENDED:
         return _ENDED[how]
     if not stage or not code.isdecimal():
         return how
+    if stage == "signal":
+        return f"died: signal {code}"
     reason = f"signal {int(code) - 128}" if int(code) > 128 else f"exit code {code}"
-    return f"{'died' if stage in ('server', 'process') else f'{stage} failed'}: {reason}"
+    return f"{'died' if stage in ('server', 'exit') else f'{stage} failed'}: {reason}"
 
 
 def _follow(launcher: Launcher, wanted: _Wanted, output: Output) -> int:

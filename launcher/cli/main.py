@@ -105,8 +105,8 @@ def parser() -> argparse.ArgumentParser:
 
     arguments_seeing.add(command)
     arguments_running.add(command)
-    clean = command("clean", "remove what stays of servers: old logs, what dead ones have left")
-    clean.add_argument("host", nargs="*", metavar="HOST", help="default: all of the inventory")
+    clean = command("clean", "remove what stays of servers and processes: old logs, what dead ones have left")
+    clean.add_argument("host", nargs="*", metavar="NAME", help="default: all of the inventory")
     clean.add_argument("--dry-run", action="store_true", help="only say what would be removed")
 
     _add_files(command)

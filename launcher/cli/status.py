@@ -53,7 +53,9 @@ class _Asked:
     hosts: Sequence[HostSpec]
     subjects: Sequence[Subject]
     everything_on: Sequence[Place]
-    """Machines of which everything is shown."""
+    """Machines of which more is shown than `subjects`."""
+    sessions: frozenset[str] | None = None
+    """Of which everything is shown there; None: of all."""
 
 
 @dataclass(frozen=True)
@@ -73,10 +75,10 @@ def _asked(selection: Selection, names: Sequence[str]) -> _Asked:
     else:
         hosts, found = selection.all_hosts(), selection.processes()
     subjects = [Subject.of(name, spec) for name, spec in found.items()]
-    places = [Place(host.machine, host.ssh) for host in hosts if not names or is_machine(host)]
-    if not names:
-        places += [subject.place for subject in subjects]
-    return _Asked(hosts, subjects, list(dict.fromkeys(places)))
+    if names:
+        return _Asked(hosts, subjects, [Place(host.machine, host.ssh) for host in hosts if is_machine(host)])
+    sessions = frozenset(subject.key.session for subject in subjects)
+    return _Asked(hosts, subjects, list(dict.fromkeys(subject.place for subject in subjects)), sessions)
 
 
 def _look(launcher: Launcher, asked: _Asked, trees: bool) -> _Seen:
@@ -86,7 +88,11 @@ def _look(launcher: Launcher, asked: _Asked, trees: bool) -> _Seen:
         if asked.subjects or asked.everything_on:
             views = launcher.on_machines(
                 lambda reach: viewing.survey(
-                    reach, asked.subjects, everything_on=asked.everything_on, trees=trees
+                    reach,
+                    asked.subjects,
+                    everything_on=asked.everything_on,
+                    sessions=asked.sessions,
+                    trees=trees,
                 )
             )
         hidden = {str(host.machine) for host, status in hosts.result() if status.error is not None}

@@ -182,8 +182,11 @@ runs() {
     name=${file##*/}
     if [ "$file" = "$run/log" ]; then
       how=running
-      lives || { code=; read -r code signal rest <"$run/exit"; how=process-$code
-                 [ "${signal:-0}" = 0 ] || how=process-$((128 + signal)); }
+      if ! lives; then
+        code=; signal=; how=vanished
+        read -r code signal rest <"$run/exit" && how=exit-$code
+        [ "${signal:-0}" = 0 ] || how=signal-$signal
+      fi
       read_began; name=$began-$how.log
     fi
     hole "$file"
@@ -277,6 +280,8 @@ clean_kept() {
       printf 'log %s %s\n' "$(bytes "$file")" "$one"
       act rm -f "$file" "${file%.log}.index"
     done
+    # by this a client that comes back knows that it need not start it again; none is away for so long
+    [ "$dry" = yes ] || find "$folder" -name .ended -mmin +1 -exec rm -f {} +
     act rmdir "$folder" "${folder%/*}"
   done
   act rmdir "$HOME/.local/state/se-remote/processes" "$HOME/.local/state/se-remote"

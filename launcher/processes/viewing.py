@@ -18,6 +18,7 @@ from launcher.model import Machine, ProcessSpec, SshOptions, State
 from launcher.processes import looking, output, seeing
 from launcher.processes.model import Key, Node, Seen
 from launcher.remains import Remains
+from launcher.tmux import session_name
 
 FOLLOWED: Final = 5
 """Logs that one connection carries; it can do ten things at once, seven of which are not urgent."""
@@ -64,13 +65,14 @@ async def survey(
     subjects: Sequence[Subject],
     *,
     everything_on: Collection[Place] = (),
+    sessions: Collection[str] | None = None,
     trees: bool = False,
     over: float = 0.2,
     base: str = "",
 ) -> list[View]:
     """What is seen of each of `subjects`, and of everything else that runs on some machines.
 
-    `trees`, `over`: see seeing.tree.
+    `sessions`: only of what is in these, None: in all. `trees`, `over`: see seeing.tree.
     """
     places: dict[Place, list[Subject]] = {place: [] for place in everything_on}
     for subject in subjects:
@@ -81,6 +83,9 @@ async def survey(
         try:
             runner = await reach(name, place.machine, place.ssh, 0)
             found = await seeing.status(runner, base=base)
+            if sessions is not None:
+                wanted = {session_name(one) for one in sessions}
+                found = tuple(one for one in found if one.key.session in wanted)
             seen = matched(own, found, place if place in everything_on else None)
             return await _with_trees(runner, seen, over, base) if trees else seen
         except StageError as error:

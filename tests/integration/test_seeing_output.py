@@ -91,17 +91,17 @@ def test_since_by_the_index_by_the_machines_clock(dirs, runner):
 @every_shell
 def test_earlier_runs(dirs, runner):
     dirs.add(ONE, log=b"first\n")
-    dirs.restart(ONE, b"second\n", "process-137")
+    dirs.restart(ONE, b"second\n", "signal-9")
     dirs.restart(ONE, b"third\n")
     assert read(dirs, runner)[1] == ["third"]
     assert read(dirs, runner, run=1)[1] == ["second"] and read(dirs, runner, run=2)[1] == ["first"]
     assert read(dirs, runner, run=3) == ("", [])
     seen = asyncio.run(output.runs(runner, ONE, base=str(dirs.base)))
-    assert [(one.ended, one.size) for one in seen] == [("running", 6), ("stopped", 7), ("process-137", 6)]
+    assert [(one.ended, one.size) for one in seen] == [("running", 6), ("stopped", 7), ("signal-9", 6)]
     run = dirs.run(ONE)
     (run / "state").write_text("dead 1700000000\n")
     (run / "exit").write_text("139 11 1700000000\n")
-    assert asyncio.run(output.runs(runner, ONE, base=str(dirs.base)))[0].ended == "process-139"
+    assert asyncio.run(output.runs(runner, ONE, base=str(dirs.base)))[0].ended == "signal-11"
     assert read(dirs, runner, run=1)[1] == ["third"] and read(dirs, runner)[1] == ["third"]
 
 
