@@ -75,7 +75,8 @@ class Screen:
         fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 30, 120, 0, 0))
         self.process = subprocess.Popen(
             [str(BIN / words[0]), *words[1:]], cwd=stack.folder,
-            env={**stack.environ, "TERM": "xterm", **environ}, stdin=slave, stdout=slave, stderr=slave, start_new_session=True,
+            env={**stack.environ, "TERM": "xterm", **environ},
+            stdin=slave, stdout=slave, stderr=slave, start_new_session=True,
             preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
         )  # fmt: skip
         os.close(slave)
@@ -197,7 +198,8 @@ def test_the_logs_of_several(stack):
 def test_following_a_hundred_thousand_lines_is_the_file(stack):
     """Long lines and what is no UTF-8 among them; every line, in order."""
     text = ("import sys; w = sys.stdout.buffer.write\n"
-            "for n in range(100_000):\n    w(b'caf\\xe9 %d \\xff\\n' % n if n % 1000 == 7 else b'line %d\\n' % n)\n"
+            "for n in range(100_000):\n"
+            "    w(b'caf\\xe9 %d \\xff\\n' % n if n % 1000 == 7 else b'line %d\\n' % n)\n"
             "w(b'x' * 1_000_000 + b'!\\n'); w(b'the end\\n')")  # fmt: skip
     (stack.folder / "flood.py").write_text(text)
     stack.up({"flood": f"python3 {stack.folder}/flood.py; exec sleep 1000"})
