@@ -16,6 +16,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import replace
 from typing import cast
 
 from launcher.errors import LauncherError, StageError
@@ -174,6 +175,11 @@ class Engine:
             return
         if entry.change is None and change.code is None and change.state in (State.STOPPING, State.STOPPED):
             return  # of the one before, which was stopped
+        if change.token:
+            known = (entry.launch.token, entry.change.token if entry.change is not None else "")
+            if change.state in ENDED and change.token not in known:
+                return  # of an earlier launch of ours
+            change = replace(change, ours=change.token == entry.launch.token)
         before, entry.change = entry.state, change
         if change.state in ENDED:
             place.over(change.key)
