@@ -28,6 +28,7 @@ from launcher.machines.container import ContainerRunner
 from launcher.machines.runner import Runner, remove_path
 from launcher.model import Event, HostSpec, Stage, State
 from launcher.plan import Found, HostStatus, Stopped
+from launcher.processes.course import root_of
 from launcher.processes.engine import Engine
 from launcher.processes.graph import Stack
 from launcher.processes.run import Run
@@ -189,7 +190,7 @@ class Hosts:
             try:
                 outcome[name] = (await task).lease
             except LauncherError as error:
-                outcome[name] = error
+                outcome[name] = root_of(error, run.errors) if run is not None else error
             except asyncio.CancelledError:
                 outcome[name] = Aborted(f"{name}: given up")
         failed = any(isinstance(value, LauncherError) for value in outcome.values())

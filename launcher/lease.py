@@ -110,7 +110,8 @@ class Launcher:
         Raises InventoryError, StageError, Conflict, or Aborted.
         """
         outcome = self.open_each(hosts, together=True)
-        errors = [error for error in outcome.values() if isinstance(error, LauncherError)]
+        # several hosts may have failed by the same thing that they depend on
+        errors = list(dict.fromkeys(e for e in outcome.values() if isinstance(e, LauncherError)))
         if errors:
             named = [error for error in errors if not isinstance(error, Aborted)]
             raise plan.joined(named or errors)

@@ -74,9 +74,11 @@ def _ready_text(lease: Lease, stays: str, seconds: float) -> str:
 
 def _report(output: Output, results: Mapping[str, LauncherError | None]) -> int:
     errors = [error for error in results.values() if error is not None]
+    said: list[LauncherError] = []
     for name, error in results.items():
-        if error is not None:
+        if error is not None and error not in said:
+            said.append(error)
             output.error(error)
         if isinstance(error, NotReady) or (isinstance(error, StartFailed) and error.began):
-            output.say(f"  what is left of it stays to be looked at, until: se-remote kill {name}")
+            output.say(f"  what is left of it stays to be looked at, until: se-remote kill {error.host}")
     return max((error.exit_code for error in errors), default=0)

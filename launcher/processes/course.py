@@ -110,6 +110,13 @@ def ending_rounds(stack: Stack, names: Iterable[str]) -> list[list[str]]:
     return [names for names in rounds if names]
 
 
+def root_of(error: LauncherError, errors: Mapping[str, LauncherError]) -> LauncherError:
+    """What was the first to fail, on the way to this one."""
+    while isinstance(error, NotStarted) and error.because in errors:
+        error = errors[error.because]
+    return error
+
+
 def causes(errors: Mapping[str, LauncherError]) -> list[LauncherError]:
     """The errors that say more than that something else failed; all of them if none does."""
     found = [error for error in errors.values() if not isinstance(error, NotStarted)]
