@@ -264,7 +264,7 @@ log_has() {
 started. `log_has` reads on where it has stopped, but for what may have been half a line."""
 
 SERVE: Final = r"""SE_REMOTE_RUN=${0%/*}; se_remote_what=${1:-cmd}; set --
-. "$SE_REMOTE_RUN/env"
+. "$SE_REMOTE_RUN/env" 2>/dev/null  # bash complains of a locale that is not there
 SE_REMOTE_RUN=${0%/*}; export SE_REMOTE_RUN
 if [ "$se_remote_what" = cmd ]; then
   read -r se_remote_boot </proc/sys/kernel/random/boot_id
