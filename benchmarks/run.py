@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 HERE = Path(__file__).parent
-BENCHMARKS = ("bringup.py", "campaign.py", "ticks.py", "logs.py", "relay.py", "files.py")
+BENCHMARKS = ("bringup.py", "campaign.py", "processes.py", "ticks.py", "logs.py", "relay.py", "files.py")
 
 
 def main() -> int:

@@ -45,7 +45,7 @@ _COMMANDS = {
 
 _HOST = """\
 HOST is a name or alias of the inventory (optionally NAME+variant), `local`,
-or user@machine[:port].
+or user@machine[:port]. NAME is a HOST, or a process of the inventory.
 The inventory is looked for in: --inventory, $SE_REMOTE_INVENTORY,
 ./se-remote.yaml and the folders above, ~/.config/se-remote/inventory.yaml.
 """

@@ -53,6 +53,8 @@ class Printer:
         with self._changed:
             while self._size > _BOUND and not self._closed:
                 self._changed.wait(0.1)
+            if self._closed:
+                return
             if not self._waiting:
                 self._changed.notify_all()
             self._waiting.append(f"{self._prefixes[name]}{text}")

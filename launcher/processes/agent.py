@@ -81,7 +81,9 @@ prepare() {
   done 2>/dev/null
   for file in "$root"/.watch/* "$root"/.login.*; do
     one=${file##*/}; one=${one#.login.}
-    [ ! -e "$file" ] || [ -d "/proc/${one%%.*}" ] || rm -f "$file"
+    [ -e "$file" ] || continue
+    word=Z; read -r word 2>/dev/null <"/proc/${one%%.*}/stat"  # it may be dead and not reaped yet
+    case ${word##*) } in Z*|X*|x*) rm -f "$file" ;; esac
   done
 }
 agent() {

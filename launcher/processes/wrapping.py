@@ -32,9 +32,9 @@ tell_all() {
   for fifo in "$root"/.watch/*; do
     [ -p "$fifo" ] || continue
     listener=${fifo##*/}; word=
-    read -r word 2>/dev/null <"/proc/$listener/stat" || continue
+    read -r word 2>/dev/null <"/proc/$listener/stat" || { rm -f "$fifo"; continue; }
     word=${word##*) }
-    case $word in Z*|X*|x*|T*|t*) continue ;; esac
+    case $word in Z*|X*|x*) rm -f "$fifo"; continue ;; T*|t*) continue ;; esac
     printf '%s\n' "$1" 1<>"$fifo"
   done
 } 2>/dev/null
@@ -50,7 +50,8 @@ stopped_by() {
 }
 """
 """`tell STATE [CODE SIGNAL REASON]`: one line to everybody who listens; a fifo is named after the pid of its
-listener, and who is stopped or dead is passed over, since he would block us. `put_state STATE WHO`."""
+listener.
+Who is stopped is passed over, since he would block us; that of a dead one is removed. `put_state STATE WHO`."""
 
 KEEPING: Final = (
     KEEP_LOG

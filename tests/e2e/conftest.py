@@ -19,6 +19,7 @@ import sshd as private
 from boxbed import boxes as boxes
 from dockerd import dockerd as dockerd
 from faultbed import bed as bed
+from stackbed import stack as stack
 
 from launcher import command
 from launcher.lease import Launcher
