@@ -11,6 +11,13 @@ how_ended() {
   elif [ "$hsig" != 0 ]; then how=signal-$hsig
   else how=exit-$hcode; fi
 }
+only_ours() {
+  while read -r owner id where; do
+    case " $keys " in *" $owner "*) ;; *) return 1 ;; esac
+  done <<WINDOWS
+$windows
+WINDOWS
+}
 clear_away() {
   set --; number=0
   for key in $keys; do
@@ -24,9 +31,10 @@ clear_away() {
     esac
     set -- "$@" "$root/$key"
   done
-  list_windows; [ -z "$windows" ] || { wake; close_own; }
+  list_windows; alone=yes
+  if [ -n "$windows" ]; then only_ours || alone=no; wake; close_own; fi
   rm -rf "$@"
-  swept $keys
+  if [ "$alone" = yes ]; then swept $keys; else gone_rooms $keys; fi
 }
 settled() {
   tries=0

@@ -147,9 +147,9 @@ named() {
 """
 )
 """`scan KEYS` sets $members: lines `NUMBER KIND PID START`; NUMBER counts KEYS from 1, KIND is F for what
-belongs to the process, C for what belongs to a check of it (which carries SE_REMOTE_CHECK, too, and cannot hear
-INT), W for its wrapper and that one's helpers.
+belongs to the process, C for what belongs to a check of it (which carries SE_REMOTE_CHECK, too, and cannot
+hear INT), W for its wrapper and that one's helpers.
 
 `end_all KEYS STEPS [QUITS]` goes through STEPS, such as `INT:100 TERM:50 KILL:100`, ticks of 0.02 s; what
-comes to be meanwhile gets the signal, too. QUITS: numbers of those that get QUIT for INT. $all is what is left,
-as `PID:START`; $killed the numbers of those for which KILL was needed."""
+comes to be meanwhile gets the signal, too. QUITS: numbers of those that get QUIT for INT. $all is what is
+left, as `PID:START`; $killed the numbers of those for which KILL was needed."""

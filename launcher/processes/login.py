@@ -44,7 +44,9 @@ take() {
     SE_REMOTE_SNAPSHOT=$1.taken; export SE_REMOTE_SNAPSHOT
     exec "$choice" -i -c "$code" </dev/null >"$1.said" 2>&1 3>&- ) &
   taking=$!
-  ( sleep 20; kill -KILL "$taking" ) >/dev/null 2>&1 3>&- &
+  ( count=0
+    while [ "$count" -lt 20 ]; do sleep 1; count=$((count + 1)); done
+    kill -KILL "$taking" ) >/dev/null 2>&1 3>&- &
   limiting=$!
   wait "$taking"; code=$?
   kill -0 "$limiting" 2>/dev/null && limit= || limit=yes

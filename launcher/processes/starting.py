@@ -127,15 +127,15 @@ find_shell() {
     shell=$(command -v "$choice" 2>/dev/null)
     case $shell in /*) return 0 ;; esac
   done
-  fail shell "there is no shell $shells on this machine" "install it, or set \`shell\` to another"
+  undelivered shell "there is no shell $shells on this machine" "install it, or set \`shell\` to another"
 }
 deliver() {
   clock
   printf '%s\n' "$token" "$hash" "$by" "$what" "$lease" "$box" "$shown" "$keep" "$stamp" >"$run/about" &&
     printf '%s\n' "$stamp" >"$run/began" &&
     printf '%s\numask %s\n%s\n%s\n' "$environment" "$umask" "$unbuffered" "$env" >"$run/env" &&
-    printf '%s\n' "$values" "root='$root'; base='$base'; HOME='$home'" "offset=$offset; stamp=$stamp; shell='$shell'" \
-      "$wrap_text" >"$run/run" &&
+    printf '%s\n' "$values" "root='$root'; base='$base'; HOME='$home'" \
+      "offset=$offset; stamp=$stamp; shell='$shell'" "$wrap_text" >"$run/run" &&
     printf '%s' "$serve_text" >"$run/serve" && printf '%s\n' "$cmd" >"$run/cmd" &&
     { [ -z "$setup" ] || printf '%s\n' "$setup" >"$run/setup"; } &&
     { [ -z "$login" ] || { ln "$(snapshot_file)" "$run/login" && printf '%s\n' "$env" >"$run/vars"; }; } &&
@@ -149,7 +149,7 @@ make_rooms() {
   for i in $fresh; do "item_$i"; set -- "$@" "$root/$key"; done
   tries=0
   until mkdir -p "$@" 2>/dev/null; do
-    tries=$((tries + 1)); [ "$tries" -lt 60 ] || fail shell "cannot write to $base" "df -h $base"
+    tries=$((tries + 1)); [ "$tries" -lt 60 ] || undelivered shell "cannot write to $base" "df -h $base"
     mkdir -m 700 "$base" 2>/dev/null; nap
   done
   mkfifo $(printf '%s/go ' "$@") 2>/dev/null
@@ -159,7 +159,7 @@ make_rooms() {
     count=$((count + 1)); stamp=$today-$((1000000000000 + me * 10000 + count))
     "item_$i"; run=$root/$key
     [ "$shells" = "$found_for" ] || find_shell
-    deliver || fail shell "cannot write to $run" "df -h $base"
+    deliver || undelivered shell "cannot write to $run" "df -h $base"
   done
 }
 open_windows() {
@@ -194,8 +194,8 @@ open_session() {
     else trouble=$(T start-server \; set-option -gw remain-on-exit on \; "$@" 2>&1); fi
     code=$?
     [ "$code" != 0 ] || break
-    ! tmux_hangs "$code" || undelivered "tmux does not answer" "$look_at_tmux"
-    [ "$tries" -lt 40 ] || undelivered "cannot open a window: $trouble" "$look_at_tmux"
+    ! tmux_hangs "$code" || undelivered tmux "tmux does not answer" "$look_at_tmux"
+    [ "$tries" -lt 40 ] || undelivered tmux "cannot open a window: $trouble" "$look_at_tmux"
     nap; list_windows; dropped
   done
   [ -z "$numbers" ] || { list_windows; name_numbers; }
@@ -232,14 +232,14 @@ undelivered() {
   keys=
   for i in $fresh; do "item_$i"; keys="$keys $key"; rm -rf "$root/$key"; done
   swept $keys
-  fail tmux "$1" "$2"
+  fail "$1" "$2" "$3"
 }
 no_tmux() {
   hint='install tmux'
   for tool in 'apt-get install' 'dnf install' 'zypper install' 'pacman -S' 'apk add'; do
     command -v "${tool%% *}" >/dev/null && { hint="sudo $tool tmux"; break; }
   done
-  undelivered "there is no tmux on this machine (PATH=$PATH)" "$hint"
+  undelivered tmux "there is no tmux on this machine (PATH=$PATH)" "$hint"
 }
 start_all() {
   todo=; i=0; count=0

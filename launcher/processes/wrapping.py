@@ -50,8 +50,8 @@ stopped_by() {
 }
 """
 """`tell STATE [CODE SIGNAL REASON]`: one line to everybody who listens; a fifo is named after the pid of its
-listener.
-Who is stopped is passed over, since he would block us; that of a dead one is removed. `put_state STATE WHO`."""
+listener. Who is stopped is passed over, since he would block us; that of a dead one is removed.
+`put_state STATE WHO`."""
 
 KEEPING: Final = (
     KEEP_LOG
@@ -71,13 +71,16 @@ store() {
   set -- "$kept"/*.log
   while [ "$#" -gt 10 ]; do rm -f "$1" "${1%.log}.index"; shift; done
 } 2>/dev/null
-swept() {
+gone_rooms() {
   gone=
   for one in "$@"; do
     one=$root/${one%%/*}
     case " $gone " in *" $one "*) ;; *) gone="$gone $one" ;; esac
   done
   [ "$#" = 0 ] || rmdir $gone
+} 2>/dev/null
+swept() {
+  gone_rooms "$@"
   rmdir "$root/.watch" "$root/.leases" "$root/.claims" "$root"
   sweep
 } 2>/dev/null
@@ -120,7 +123,13 @@ show_log() {
 still_ours() { began=; read -r began 2>/dev/null <"$run/began" && [ "$began" = "$stamp" ]; }
 look_round() {
   alive "$mine" "$mstart" "$boot" || { why="its wrapper was killed"; return; }
-  [ -z "$hung" ] && [ -t 6 ] || { why="its window was closed"; return; }
+  if [ -n "$hung" ] || ! [ -t 6 ]; then
+    # the end of the wrapper hangs up, too, a moment before it is over
+    nap; nap
+    why="its window was closed"
+    alive "$mine" "$mstart" "$boot" || why="its wrapper was killed"
+    return
+  fi
   [ -n "$lease" ] || return 0
   beat=; bound=
   read -r beat bound rest 2>/dev/null <"$root/.leases/$lease" || [ -e "$root/.leases/$lease" ] ||
@@ -261,7 +270,9 @@ if [ "$se_remote_what" = cmd ]; then
   read -r se_remote_boot </proc/sys/kernel/random/boot_id
   read -r se_remote_stat <"/proc/$$/stat"
   se_remote_stat=${se_remote_stat##*) }; se_remote_n=19
-  while [ "$se_remote_n" -gt 0 ]; do se_remote_stat=${se_remote_stat#* }; se_remote_n=$((se_remote_n - 1)); done
+  while [ "$se_remote_n" -gt 0 ]; do
+    se_remote_stat=${se_remote_stat#* }; se_remote_n=$((se_remote_n - 1))
+  done
   printf '%s %s %s\n' "$$" "${se_remote_stat%% *}" "$se_remote_boot" >"$SE_REMOTE_RUN/pid"
 else SE_REMOTE_CHECK=$SE_REMOTE_RUN; export SE_REMOTE_CHECK; fi
 cd "$HOME" 2>/dev/null || cd /

@@ -1,0 +1,536 @@
+"""launcher.processes.site on this machine: real sh, real tmux."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shlex
+import shutil
+import signal
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from sitebed import Bed, go, soon, until
+
+from launcher.errors import InventoryError, StartFailed
+from launcher.model import ReadyCheck, State
+from launcher.processes.model import Key
+
+READY, DEAD, STOPPED, CONFLICT = State.READY, State.DEAD, State.STOPPED, State.CONFLICT
+NASTY = "'; touch /tmp/se-pwned; echo '$(id)`id`\n\"$HOME\" \\ ü {x} \x01"
+
+
+@pytest.fixture
+def bed() -> Iterator[Bed]:
+    made = Bed()
+    try:
+        yield made
+        left = until(lambda: not made.leftovers(), 20) or made.leftovers()
+    finally:
+        made.close()
+    assert left is True
+
+
+def test_a_process_runs_is_ready_and_is_stopped(bed):
+    async def work() -> None:
+        async with bed.site() as (site, heard):
+            launch = bed.launch("a b", "echo here; exec sleep 1000", env={"A": "1"})
+            await site.start([launch])
+            ready = await heard.until("a b", READY)
+            assert heard.states("a b") == ["starting", "running", "ready"]
+            assert ready.ours and ready.token == launch.token
+            (run,) = Path(bed.base, ".processes/se").iterdir()
+            assert (run / "state").read_text().startswith("ready ")
+            pid = int((run / "pid").read_text().split()[0])
+            assert Path(f"/proc/{pid}/cmdline").read_bytes() == b"sleep\x001000\x00"
+            assert bed.tmux("list-windows", "-a", "-F", "#{@se_remote_process}") == f"se/{run.name}\n"
+            (change,) = (await site.stop([launch.key])).values()
+            assert (change.state, change.forced, change.left) == (STOPPED, False, ())
+            assert not Path(f"/proc/{pid}").exists() and not run.exists()
+            (log,) = (bed.archive / "se" / run.name).glob("*-stopped.log")
+            assert log.read_text() == "here\n"
+            await heard.until("a b", STOPPED)
+
+    go(work())
+
+
+@pytest.mark.parametrize(
+    ("cmd", "code", "number"),
+    [
+        ("exit 3", 3, None),
+        ("true; false", 1, None),
+        ("false; true", 0, None),
+        ("kill -SEGV $$", None, 11),
+        ("sh -c 'kill -9 $$'", None, 9),
+        ("/no/such/thing", 127, None),
+        ("echo 'open quote", 1, None),
+    ],
+)
+def test_how_it_ended_is_told_truly(bed, cmd, code, number):
+    async def work() -> None:
+        async with bed.site() as (site, heard):
+            await site.start([bed.launch("x", f"echo last words >&2\n{cmd}", persistent=True)])
+            dead = await heard.until("x", DEAD)
+            if cmd.startswith("echo 'open"):
+                assert dead.code not in (0, None)
+            else:
+                assert (dead.code, dead.signal) == (code, number)
+                assert dead.tail[0] == "last words"
+            assert bed.run("x").exists(), "it stays for whoever comes to look"
+            assert bed.tmux("list-windows", "-a", "-F", "#{@se_remote_process}") == "se/x\n"
+
+    go(work())
+
+
+def test_a_one_shot_is_done_and_leaves_its_log(bed):
+    async def work() -> None:
+        async with bed.site() as (site, heard):
+            good = bed.launch("good", "echo done", persistent=False)
+            bad = bed.launch("bad", "echo oops; exit 4", persistent=False)
+            await site.start([good, bad])
+            assert (await heard.until("good", STOPPED)).code == 0
+            dead = await heard.until("bad", DEAD)
+            assert (dead.code, dead.tail) == (4, ("oops",))
+            assert await soon(lambda: not bed.run("good").exists())
+            (log,) = bed.archived("good")
+            assert log.read_text() == "done\n" and log.name.endswith("-done.log")
+            # asked again, as after a lost connection: never a second time
+            heard.changes.clear()
+            await site.start([good, bad])
+            assert (await heard.until("good", STOPPED)).code == 0
+            assert (await heard.until("bad", DEAD)).code == 4
+            assert len(bed.archived("good")) == 1
+
+    go(work())
+
+
+def test_nothing_of_a_command_is_run_elsewhere_and_all_of_it_there(bed):
+    async def work() -> None:
+        async with bed.site() as (site, heard):
+            cmd = "printf '%s\\n' \"$A\" 'single $x' \"dou\\\"ble\" {a,b} ü\nprintf '%s' second; sleep 1000"
+            launch = bed.launch(
+                f"n {NASTY}", cmd, env={"A": NASTY}, setup=f": {shlex.quote(NASTY)}", what=NASTY
+            )
+            await site.start([launch])
+            await heard.until(f"n {NASTY}", READY)
+            (run,) = Path(bed.base, ".processes/se").iterdir()
+            assert await soon(lambda: b"second" in (run / "log").read_bytes())
+            expected = f'{NASTY}\nsingle $x\ndou"ble\na\nb\nü\nsecond'
+            assert (run / "log").read_text() == expected
+            assert not Path("/tmp/se-pwned").exists()
+
+    go(work())
+
+
+CHECKS = {
+    "log": ("sleep 0.3; echo 'now it is UP'; sleep 1000", ReadyCheck(log="is (UP|up)$")),
+    "file": ('sleep 0.3; touch "$HOME/a b"; sleep 1000', ReadyCheck(file="~/a b")),
+    "command": (
+        "sleep 0.3; touch $MARK; sleep 1000",
+        ReadyCheck(command="[ -e $MARK ] && [ $IN_SETUP = 1 ]"),
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", list(CHECKS))
+def test_ready_when_its_check_says_so(bed, kind):
+    cmd, check = CHECKS[kind]
+
+    async def work() -> None:
+        async with bed.site() as (site, heard):
+            env = {"MARK": str(bed.directory / "mark")}
+            await site.start([bed.launch("x", cmd, ready_check=check, env=env, setup="IN_SETUP=1")])
+            await heard.until("x", State.RUNNING)
+            never = bed.launch("never", "sleep 1000", ready_check=ReadyCheck(log="is UP"))
+            await site.start([never])
+            await heard.until("x", READY)
+            assert "ready" not in heard.states("never")
+
+    go(work())
+
+
+def test_ready_when_somebody_listens_on_its_port(bed):
+    async def work() -> None:
+        async with bed.site() as (site, heard):
+            with socket.socket() as free:
+                free.bind(("127.0.0.1", 0))
+                port = free.getsockname()[1]
+            await site.start([bed.launch("x", "sleep 1000", ready_check=ReadyCheck(port=port))])
+            await heard.until("x", State.RUNNING)
+            await asyncio.sleep(0.6)
+            assert heard.states("x")[-1] == "running"
+            with socket.socket() as busy:
+                busy.bind(("127.0.0.1", port))
+                busy.listen()
+                await heard.until("x", READY)
+
+    go(work())
+
+
+def test_a_check_that_runs_does_not_hold_up_a_stop_and_is_ended_with_it(bed):
+    async def work() -> None:
+        async with bed.site() as (site, _heard):
+            check = ReadyCheck(command="touch ~/checking; sleep 777 & sleep 778")
+            launch = bed.launch("x", "sleep 1000", ready_check=check)
+            await site.start([launch])
+            assert await soon(lambda: (bed.home / "checking").exists())
+            (change,) = (await site.stop([launch.key], grace=60.0)).values()
+            assert change.state is STOPPED and not change.forced
+            assert not [text for text in bed.marked().values() if "sleep 77" in text]
+
+    go(work())
+
+
+@pytest.mark.slow
+def test_a_check_that_hangs_is_ended_with_all_it_started_and_asked_again(bed):
+    async def work() -> None:
+        async with bed.site() as (site, heard):
+            text = "if [ -e ~/second ]; then exit 0; fi; touch ~/second; sleep 777 & sleep 778"
+            await site.start([bed.launch("x", "sleep 1000", ready_check=ReadyCheck(command=text))])
+            await heard.until("x", READY)
+            assert not [text for text in bed.marked().values() if "sleep 77" in text]
+
+    go(work())
+
+
+def test_setup_that_fails_is_named_and_the_command_not_run(bed):
+    async def work() -> None:
+        async with bed.site() as (site, heard):
+            await site.start([bed.launch("x", "touch ~/ran", setup="echo wrong here\nfalse")])
+            dead = await heard.until("x", DEAD)
+            assert dead.reason == "`setup` failed" and dead.tail == ("wrong here",) and dead.code == 1
+            assert not (bed.home / "ran").exists()
+
+    go(work())
+
+
+def test_two_at_once_start_one_and_another_configuration_is_a_conflict(bed):
+    async def work() -> None:
+        async with bed.site() as (one, heard), bed.site() as (two, also):
+            cmd = "echo started >>~/starts; sleep 1000"
+            first, second = bed.launch("x", cmd), bed.launch("x", cmd)
+            await asyncio.gather(one.start([first]), two.start([second]))
+            told = [await heard.until("x", READY), await also.until("x", READY)]
+            assert sorted(change.ours for change in told) == [False, True]
+            assert (bed.home / "starts").read_text() == "started\n"
+            await two.start([bed.launch("x", cmd, config_hash="other", token="third")])
+            conflict = await also.until("x", CONFLICT)
+            assert "me@here" in conflict.reason and conflict.next_step == "se-remote restart x"
+            assert conflict.token == "third" and not conflict.ours
+            assert heard.changes[-1].state is READY
+            # stopped by one, the other hears of it
+            assert (await one.stop([first.key], tokens={first.key: "nobody's"}))[first.key].state is STOPPED
+            assert bed.run("x").exists(), "it is another's"
+            await one.stop([first.key])
+            await also.until("x", STOPPED)
+
+    go(work())
+
+
+def test_a_window_that_is_not_ours_is_a_conflict_and_left_alone(bed):
+    async def work() -> None:
+        async with bed.site() as (site, heard):
+            await site.start([bed.launch("first", "sleep 1000")])
+            await heard.until("first", READY)
+            bed.tmux("new-window", "-d", "-t", "=se:", "-n", "x", "sleep", "1000")
+            await site.start([bed.launch("x", "touch ~/ran"), bed.launch("y", "sleep 1000")])
+            conflict = await heard.until("x", CONFLICT)
+            assert "not ours" in conflict.reason
+            await heard.until("y", READY)
+            await site.stop([Key("se", "x")])
+            assert "x" in bed.tmux("list-windows", "-a", "-F", "#{window_name}").split()
+            assert not (bed.home / "ran").exists()
+            bed.tmux("kill-window", "-t", "=se:=x")
+
+    go(work())
+
+
+def test_stop_ends_what_is_stubborn_and_what_left_the_group(bed):
+    async def work() -> None:
+        async with bed.site() as (site, heard):
+            stubborn = "trap '' INT QUIT TERM; setsid sleep 771 & while :; do sleep 0.1; done"
+            left = bed.launch("gone", "setsid -f sh -c 'sleep 772'; exit 5")
+            polite = bed.launch("polite", "trap 'echo bye; exit' INT; while :; do sleep 0.05; done")
+            quits = bed.launch(
+                "quits", "trap '' INT; trap 'echo quit; exit' QUIT; while :; do sleep 0.05; done"
+            )
+            hard = bed.launch("x", stubborn)
+            launches = [hard, left, polite, quits]
+            await site.start(launches)
+            await heard.until("gone", DEAD)
+            for name in ("x", "polite", "quits"):
+                await heard.until(name, READY)
+            keys = [launch.key for launch in launches]
+            done = await site.stop(keys, grace=1.0, quit=[quits.key])
+            assert {key.name: (change.state, change.forced) for key, change in done.items()} == {
+                "x": (STOPPED, True),
+                "gone": (DEAD, False),
+                "polite": (STOPPED, False),
+                "quits": (STOPPED, False),
+            }
+            assert done[left.key].code == 5
+            assert not [text for text in bed.marked().values() if "sleep 77" in text]
+            assert bed.archived("polite")[0].read_text() == "bye\n"
+            assert "quit\n" in bed.archived("quits")[0].read_text()
+
+    go(work())
+
+
+def test_force_kills_at_once(bed):
+    async def work() -> None:
+        async with bed.site() as (site, heard):
+            launch = bed.launch("x", "trap 'touch ~/asked; exit' INT TERM; while :; do sleep 0.05; done")
+            await site.start([launch])
+            await heard.until("x", READY)
+            done = await site.stop([launch.key, Key("se", "nobody")], force=True)
+            assert done[launch.key].forced and not (bed.home / "asked").exists()
+            assert done[Key("se", "nobody")].reason == "was not running"
+
+    go(work())
+
+
+@pytest.mark.parametrize("how", ["kill-server", "kill-window", "wrapper"])
+def test_without_its_window_or_wrapper_it_ends_and_says_why(bed, how):
+    async def work() -> None:
+        async with bed.site() as (site, heard):
+            cmd = "trap '' HUP; setsid sleep 771 & while :; do sleep 0.1; done"
+            await site.start([bed.launch("x", cmd)])
+            await heard.until("x", READY)
+            if how == "wrapper":
+                os.kill(int((bed.run("x") / "wrapper").read_text().split()[0]), signal.SIGKILL)
+            else:
+                bed.tmux(*([how] if how == "kill-server" else [how, "-t", "=se:=x"]))
+            dead = await heard.until("x", DEAD)
+            assert dead.reason == ("its wrapper was killed" if how == "wrapper" else "its window was closed")
+            assert await soon(lambda: not [t for t in bed.marked().values() if "sleep 771" in t])
+            assert (bed.run("x") / "state").read_text().startswith("dead ")
+            # and it can be started again
+            await site.start([bed.launch("x", "sleep 1000")])
+            await heard.until("x", READY)
+
+    go(work())
+
+
+def test_what_a_dead_one_left_is_ended_before_the_next_starts(bed):
+    async def work() -> None:
+        async with bed.site() as (site, heard):
+            await site.start([bed.launch("x", "setsid sleep 771 & while :; do sleep 0.1; done")])
+            await heard.until("x", READY)
+            for name in ("guard", "wrapper"):
+                os.kill(int((bed.run("x") / name).read_text().split()[0]), signal.SIGKILL)
+            await site.start([bed.launch("x", "exec sleep 772")])
+            assert await soon(
+                lambda: heard.states("x")[-1] == "ready" and heard.states("x").count("ready") == 2
+            )
+            running = [text for text in bed.marked().values() if "sleep 77" in text]
+            assert running == ["sleep 772 "]
+
+    go(work())
+
+
+def test_a_lease_that_is_not_kept_ends_what_lives_by_it(bed):
+    async def work() -> None:
+        async with bed.site() as (site, heard):
+            await site.lease("l 1", 2.0)
+            with pytest.raises(ValueError):
+                await site.start([bed.launch("x", "sleep 1000", lease="other")])
+            await site.start([bed.launch("x", "sleep 1000", lease="l 1"), bed.launch("stays", "sleep 1000")])
+            await heard.until("x", READY)
+            await asyncio.sleep(4)
+            assert heard.states("x")[-1] == "ready", "it is kept"
+        async with bed.site(clean=False) as (site, heard):
+            await site.lease("l 2", 2.0)
+            await site.start([bed.launch("y", "sleep 1000", lease="l 2"), bed.launch("stays", "sleep 1000")])
+            await heard.until("y", READY)
+            await heard.until("stays", READY)
+        # closed without a word
+        async with bed.site() as (site, heard):
+            assert await soon(lambda: not bed.run("y").exists())
+            assert bed.run("stays").exists()
+            await site.stop([Key("se", "stays")])
+
+    go(work())
+
+
+def test_a_lease_goes_on_at_the_next_site_and_ends_when_it_is_released(bed):
+    async def work() -> None:
+        launch = bed.launch("y", "sleep 1000", lease="l")
+        async with bed.site(clean=False) as (site, heard):
+            await site.lease("l", 3.0)
+            await site.start([launch])
+            await heard.until("y", READY)
+        async with bed.site() as (site, heard):
+            await site.lease("l", 3.0)
+            await site.start([launch])
+            assert (await heard.until("y", READY)).ours
+            await asyncio.sleep(4.5)
+            assert heard.states("y") == ["ready"]
+            await site.release("l")
+            assert "lease" in (await heard.until("y", DEAD)).reason
+
+    go(work())
+
+
+def test_the_rc_file_is_read_once_however_many_want_it(bed):
+    rc = 'echo noise; sleep 0.3; echo read >>~/reads\nalias hello="echo from alias"\n'
+    rc += 'f() { echo "f $1"; }\nA=rc; export A B=rc'
+    (bed.home / ".bashrc").write_text(rc)
+
+    async def work() -> None:
+        async with bed.site() as (site, heard):
+            cmd = "hello; f x; echo $A $B; sleep 1000"
+            check = ReadyCheck(command="hello >/dev/null && [ $A = rc ]")
+            launches = [
+                bed.launch(f"p{n}", cmd, login=True, env={"B": "own"}, ready_check=check) for n in range(3)
+            ]
+            await asyncio.gather(site.start(launches[:2]), site.start(launches[2:]))
+            for n in range(3):
+                await heard.until(f"p{n}", READY)
+                assert bed.log(f"p{n}") == b"from alias\nf x\nrc own\n"
+            assert (bed.home / "reads").read_text() == "read\n"
+
+    go(work())
+
+
+def test_an_rc_file_that_ends_the_shell_is_named(bed):
+    (bed.home / ".bashrc").write_text("echo leaving >&2; exit 3")
+
+    async def work() -> None:
+        async with bed.site() as (site, _heard):
+            with pytest.raises(StartFailed, match=r"rc file of bash ended the shell.*leaving"):
+                await site.start([bed.launch("x", "true", login=True)])
+
+    go(work())
+
+
+def test_bytes_pass_and_the_window_is_its_standard_input(bed):
+    async def work() -> None:
+        async with bed.site() as (site, heard):
+            cmd = r"printf '\377\376 broken\n'; head -c 1000000 /dev/zero | tr '\0' x; echo"
+            cmd += "; read line; echo got $line; sleep 1000"
+            await site.start([bed.launch("x", cmd, ready_check=ReadyCheck(log="^got typed"))])
+            await heard.until("x", State.RUNNING)
+            bed.tmux("send-keys", "-t", "=se:=x", "typed", "Enter")
+            await heard.until("x", READY)
+            assert bed.log("x") == b"\xff\xfe broken\n" + b"x" * 1_000_000 + b"\ngot typed\n"
+
+    go(work())
+
+
+def test_tmux_that_is_missing_is_named_and_nothing_is_left(bed, tmp_path):
+    for tool in (
+        "sh",
+        "bash",
+        "id",
+        "ls",
+        "mkdir",
+        "rm",
+        "mkfifo",
+        "cat",
+        "date",
+        "dd",
+        "sed",
+        "rmdir",
+        "grep",
+        "sleep",
+        "mv",
+    ):
+        (tmp_path / tool).symlink_to(shutil.which(tool))
+
+    async def work() -> None:
+        bed.environ["PATH"] = str(tmp_path)
+        async with bed.site() as (site, _heard):
+            with pytest.raises(StartFailed, match="tmux: there is no tmux on this machine"):
+                await site.start([bed.launch("x", "true")])
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("sys.executable", str(tmp_path / "python"))
+        go(work())
+
+
+def test_a_base_that_is_not_ours_is_refused(bed):
+    async def work() -> None:
+        os.symlink("/tmp", bed.base)
+        with pytest.raises(StartFailed, match="symbolic link"):
+            async with bed.site():
+                pass
+        os.unlink(bed.base)
+
+    go(work())
+
+
+def test_what_no_shell_can_do_is_refused_before_anything_starts(bed):
+    async def work() -> None:
+        async with bed.site() as (site, _heard):
+            for launch in (bed.launch("x", "true", shell="fish"), bed.launch("x", "a\0b")):
+                with pytest.raises(InventoryError):
+                    await site.start([launch])
+            with pytest.raises(StartFailed, match="no shell nosuch"):
+                await site.start([bed.launch("x", "true", shell="nosuch")])
+
+    go(work())
+
+
+def test_names_of_digits_and_other_sessions_do_not_clash(bed):
+    async def work() -> None:
+        async with bed.site() as (site, heard):
+            names = ["7", "0", "x", "=x", "xx"]
+            launches = [bed.launch(name, "sleep 1000") for name in names]
+            launches += [bed.launch("x", "sleep 1000", session="other session")]
+            await site.start(launches)
+            for name in names:
+                await heard.until(name, READY)
+            windows = bed.tmux("list-windows", "-a", "-F", "#{@se_remote_process}").split()
+            assert len(set(windows)) == 6 and {"se/7", "se/x", "other_session/x"} <= set(windows)
+            await site.stop([Key("se", "x")])
+            assert len(bed.tmux("list-windows", "-a", "-F", "#{@se_remote_process}").split()) == 5
+
+    go(work())
+
+
+SHELLS = {
+    "dash": ["dash"],
+    "bash": ["bash"],
+    "busybox": ["busybox", "sh"],
+    "zsh": ["zsh", "--emulate", "sh"],
+}
+
+
+@pytest.mark.parametrize("shell", list(SHELLS))
+def test_under_every_sh(bed, shell):
+    words = SHELLS[shell]
+    if shutil.which(words[0]) is None:
+        pytest.skip(f"no {words[0]} here")
+    tools = bed.directory / "bin"
+    tools.mkdir()
+    (tools / "sh").write_text(f'#!/bin/sh\nexec {shutil.which(words[0])} {" ".join(words[1:])} "$@"\n')
+    (tools / "sh").chmod(0o755)
+
+    async def work() -> None:
+        bed.environ["PATH"] = f"{tools}:{bed.environ['PATH']}"
+        async with bed.site() as (site, heard):
+            check = ReadyCheck(command="[ -e ~/up ]")
+            launches = [
+                bed.launch(
+                    "a b", "touch ~/up; trap '' INT TERM; while :; do sleep 0.1; done", ready_check=check
+                ),
+                bed.launch(
+                    "7",
+                    "sleep 1000",
+                    ready_check=ReadyCheck(log="never"),
+                    shell=words[0] if len(words) == 1 else None,
+                ),
+                bed.launch("one", "echo $A; exit 0", persistent=False, env={"A": NASTY}),
+                bed.launch("dies", "exit 3"),
+            ]
+            await site.lease("l", 5)
+            await site.start(launches)
+            await heard.until("a b", READY)
+            assert (await heard.until("one", STOPPED)).code == 0
+            assert (await heard.until("dies", DEAD)).code == 3
+            done = await site.stop([launch.key for launch in launches], grace=0.5)
+            assert [change.forced for change in done.values()] == [True, False, False, False]
+
+    go(work())
