@@ -293,6 +293,7 @@ class Host:
         launcher = Launcher(
             target.inventory,
             environ=target.environ,
+            settings=target.settings,
             ask=self._ask,
             on_event=partial(self._heard, asyncio.get_running_loop()),
             what=self._what,

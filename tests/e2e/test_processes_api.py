@@ -25,7 +25,10 @@ def opened(stack):
 def test_run_watch_status_tree_wait_kill(stack):
     stack.processes(
         base={"cmd": LONG},
-        talker={"cmd": "trap 'kill $!; exit' INT; echo one; sleep 3612 & echo two; wait", "depends": ["base"]},
+        talker={
+            "cmd": "trap 'kill $!; exit' INT; echo one; sleep 3612 & echo two; wait",
+            "depends": ["base"],
+        },
         job={"cmd": "sleep 0.2; exit 7", "persistent": False},
     )
     events = []
