@@ -37,6 +37,7 @@ from launcher.model import Event, HostSpec, Stage
 from launcher.plan import HostStatus, Stopped
 from launcher.targets import Names, Target
 from remote_exec.client.calls import CallResult, CallSession, Line, OnLine
+from remote_exec.client.holding import Holding
 from remote_exec.client.identity import client_info
 from remote_exec.client.link import LinkSpec
 from remote_exec.client.paths import PathMap
@@ -100,6 +101,7 @@ class Host:
         self._ask = ask
         self._on_event = on_event
         self._launcher: Launcher | None = None
+        self._holding = Holding(lambda name, reason: None)  # the launcher tells it, too
         self._session: CallSession | None = None
         self._streams: list[LogStream] = []
         self._listeners: list[OnLine] = []
@@ -291,6 +293,7 @@ class Host:
         launcher = Launcher(
             target.inventory,
             environ=target.environ,
+            settings=target.settings,
             ask=self._ask,
             on_event=partial(self._heard, asyncio.get_running_loop()),
             what=self._what,
@@ -298,8 +301,21 @@ class Host:
             keep_for=self._keep_for or 0.0,
         )
         self._launcher = launcher
-        leases = await _in_thread(partial(launcher.open, [host]), launcher.abort)
+        leases = await _in_thread(
+            partial(launcher.open, [host], on_open=partial(self._hold, host.name, target)), launcher.abort
+        )
         return leases[host.name]
+
+    def _hold(self, name: str, target: Target, lease: Lease) -> None:
+        """One that the host depends on, and on which nothing is called; in the launcher's thread."""
+        host = lease.host
+        if host.name != name and self._keep_for is None:
+            client = client_info(self._what, __version__, target.environ, lease.client_id)
+            spec = LinkSpec(
+                name=host.name, endpoint=lease.endpoint, ours=True, client=client, lease=host.lease,
+                connect_timeout=servers.HELLO_S, on_loss=host.on_loss, way=lease.way,
+            )  # fmt: skip
+            self._holding.hold(spec, lease.connected)
 
     async def _signature(self, session: CallSession, name: str) -> Action:
         try:
@@ -357,6 +373,7 @@ class Host:
         finally:
             for stream in self._streams:
                 stream.end()
+            await _in_thread(self._holding.leave)
             if self._launcher is not None:
                 left += await _in_thread(self._launcher.close)
         return left

@@ -104,12 +104,16 @@ class Launcher:
         self._left: list[str] | None = None
         self._close_limit = _CLOSE_LIMIT + (logs.FETCH_S if logs_to is not None else 0.0)
 
-    def open(self, hosts: Sequence[HostSpec]) -> dict[str, Lease]:
-        """A lease for each host, by its name. When one fails, all that this call started is ended again.
+    def open(
+        self, hosts: Sequence[HostSpec], *, on_open: Callable[[Lease], None] | None = None
+    ) -> dict[str, Lease]:
+        """A lease for each host, by its name, and for each that they depend on; `on_open` as below.
+
+        When one fails, all that this call started is ended again.
 
         Raises InventoryError, StageError, Conflict, or Aborted.
         """
-        outcome = self.open_each(hosts, together=True)
+        outcome = self.open_each(hosts, together=True, on_open=on_open)
         # several hosts may have failed by the same thing that they depend on
         errors = list(dict.fromkeys(e for e in outcome.values() if isinstance(e, LauncherError)))
         if errors:

@@ -75,7 +75,14 @@ def up(names: Names, name: str, keep_for: float | str) -> HostStatus:
     """Start the server of a host and keep it up. Raises InventoryError, StageError, Conflict."""
     seconds = seconds_of(keep_for)
     (spec,), inventory, environ = names.hosts([name])
-    launcher = Launcher(inventory, environ=environ, what="se-remote up", keep=True, keep_for=seconds)
+    launcher = Launcher(
+        inventory,
+        environ=environ,
+        settings=names.settings(),
+        what="se-remote up",
+        keep=True,
+        keep_for=seconds,
+    )
     try:
         lease = launcher.open([spec])[spec.name]
         return _kept(lease, keep(lease, seconds))

@@ -23,6 +23,8 @@ class Target:
     name: str
     inventory: Inventory | None
     environ: Mapping[str, str]
+    settings: Settings | None = None
+    """Parameters and variants, also of what the host depends on."""
 
 
 def target(name: str, inventory: Inventory | None, settings: Settings, environ: Mapping[str, str]) -> Target:
@@ -37,7 +39,8 @@ def target(name: str, inventory: Inventory | None, settings: Settings, environ: 
         host = inventories.resolve_endpoint(name, inventory, settings, cwd=Path.cwd())
     else:
         host = inventories.resolve_machine_arg(name, inventory, settings)
-    return Target(host, host.name if isinstance(host, HostSpec) else name, inventory, environ)
+    name = host.name if isinstance(host, HostSpec) else name
+    return Target(host, name, inventory, environ, settings)
 
 
 @dataclass(frozen=True)
@@ -65,6 +68,10 @@ class Names:
         inventory, settings, environ = self._read()
         wanted = list(names) if names is not None else (inventory or Inventory()).hosts()
         return inventories.resolve_machine_args(wanted, inventory, settings), inventory, environ
+
+    def settings(self) -> Settings:
+        """Parameters and variants. Raises InventoryError."""
+        return self._read()[1]
 
     def _read(self) -> tuple[Inventory | None, Settings, Mapping[str, str]]:
         environ = dict(os.environ if self.environ is None else self.environ)

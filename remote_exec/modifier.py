@@ -15,7 +15,7 @@ import importlib.metadata
 import os
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,6 +25,9 @@ from scenario_execution.actions.base_action import BaseAction
 from scenario_execution.actions.base_action_subtree import BaseActionSubtree
 from scenario_execution.scenario_execution_base import ScenarioExecutionConfig
 
+from remote_exec.client.holding import Holding
+from remote_exec.client.identity import client_info
+from remote_exec.client.link import LinkSpec
 from remote_exec.errors import SetupFailed
 from remote_exec.tree.proxy import RemoteAction
 from remote_exec.tree.scenario import SAY_WAITING_S
@@ -32,8 +35,11 @@ from remote_exec.tree.target import Carried, Opened, Say, Target
 
 if TYPE_CHECKING:
     from launcher.inventory import Inventory
+    from launcher.lease import Lease
     from launcher.model import Event
 
+_HELLO_S = 10.0
+"""Seconds that a host which others depend on may take to answer."""
 ENTRY_POINTS = "scenario_execution.modifiers"
 
 
@@ -175,6 +181,8 @@ class _LauncherOpener:
         from launcher.lease import Launcher
 
         self._say = say
+        self._what = what
+        self._holding = Holding(lambda name, reason: say("warning", f"[{name}] {reason}"))
         self._opening = False
         self._stages: dict[str, list[tuple[str, float]]] = {}
         """Per host: the stages it has entered, and when."""
@@ -195,12 +203,13 @@ class _LauncherOpener:
         from launcher.errors import LauncherError
 
         specs = [target.spec for target in targets]
+        names = {target.name for target in targets}
         self._opening = True
         over = threading.Event()
         threading.Thread(target=self._tell_slow, args=(over,), name="slow stages", daemon=True).start()
         try:
             inventories.check_selection(specs)
-            leases = self._launcher.open(specs)
+            leases = self._launcher.open(specs, on_open=partial(self._hold, names))
         except LauncherError as e:
             # The runner prints the whole chain: how the bring-up is written inside helps nobody there.
             raise SetupFailed(_with_next_step(e)) from None
@@ -217,7 +226,21 @@ class _LauncherOpener:
                 lease.way,
             )
             for name, lease in leases.items()
+            if name in names
         }
+
+    def _hold(self, names: Collection[str], lease: Lease) -> None:
+        """One that others depend on has no session of an action; in the launcher's thread."""
+        host = lease.host
+        if host.name not in names:
+            client = client_info(
+                self._what, importlib.metadata.version("se-remote"), os.environ, lease.client_id
+            )
+            spec = LinkSpec(
+                name=host.name, endpoint=lease.endpoint, ours=True, client=client, lease=host.lease,
+                connect_timeout=_HELLO_S, on_loss=host.on_loss, way=lease.way,
+            )  # fmt: skip
+            self._holding.hold(spec, lease.connected)
 
     def send(
         self, targets: Sequence[Target], scenario: str | None, output: str | None
@@ -242,6 +265,7 @@ class _LauncherOpener:
         self._launcher.hurry()
 
     def close(self, hurry: bool) -> list[str]:
+        self._holding.leave()
         return list(self._launcher.close(hurry=hurry))
 
     def leftovers(self) -> list[str]:

@@ -75,7 +75,7 @@ def _ready_text(lease: Lease, stays: str, seconds: float) -> str:
 def _report(output: Output, results: Mapping[str, LauncherError | None]) -> int:
     errors = [error for error in results.values() if error is not None]
     said: list[LauncherError] = []
-    for name, error in results.items():
+    for error in results.values():
         if error is not None and error not in said:
             said.append(error)
             output.error(error)

@@ -145,5 +145,23 @@ def test_with_and_up(terminal):
     assert terminal.running() == []
 
 
+def test_a_host_that_others_depend_on_is_held_up_meanwhile(terminal):
+    """Its server has no session of an action: without one it would end by itself."""
+    first = f"{terminal.name}-x"
+    here, there = terminal.entry(terminal.name, depends=f"[{first}]"), terminal.entry(first, depends="[core]")
+    stack = json.dumps({"core": {"cmd": terminal.stays, "host": first}})
+    (terminal.folder / "se-remote.yaml").write_text(
+        f"context: {{session: {terminal.name}}}\nhosts:\n{here}{there}processes: {stack}\n"
+    )
+    running = terminal.start("scenario_execution", terminal.write_scenario(LONG))
+    assert private.wait_until(lambda: len(terminal.running()) == 1 and _acts(terminal), 40)
+    (seen,) = json.loads(terminal.se_remote("status", first, "--json").out)
+    assert seen["state"] == "ready" and seen["sessions"], seen
+    running.send_signal(signal.SIGINT)
+    out, err = running.communicate(timeout=ENDS_WITHIN)
+    order(out, f"[{terminal.name}] server stopped", f"[{first}] server stopped", "[core] stopped")
+    assert not (terminal.run_dir.parent / first).exists(), out + err
+
+
 def _acts(terminal):
     return [text for text in private.marked(terminal.world.mark) if text.endswith("sleep 300 ")]

@@ -16,7 +16,11 @@ hosts:
 processes:
   core: {{host: gate, cmd: "echo core says {{word}}; {stays}", ready_check: "test -d /tmp"}}
   left: {{host: gate, cmd: "{stays}", depends: [core]}}
-  right: {{machine: local, cmd: "{stays}", depends: [core], variants: {{HW Type: [Base Only: {{cmd: "{{cmd}} "}}]}}}}
+  right:
+    machine: local
+    cmd: "{stays}"
+    depends: [core]
+    variants: {{HW Type: [Base Only: {{cmd: "{{cmd}} "}}]}}
   top: {{host: gate, cmd: "{stays}", depends: [left, right], ready_check: {{log: never}}, ready_timeout: 30}}
   one shot: {{host: gate, cmd: "echo it is $PWD 'and' \\"so\\" ; exit 0", persistent: false, depends: [core]}}
   five: {{host: gate, cmd: "echo last words; exit 5"}}
@@ -99,7 +103,7 @@ def test_exit_codes_of_what_is_waited_for(terminal):
     done = terminal.se_remote("run", "one shot", "--follow")
     assert done.code == 0, done.text
     assert done.out == f"it is {terminal.world.server_home} and so\n"
-    assert terminal.running() == 1, "what it depends on stays"
+    assert terminal.running() == 1, private.marked(terminal.world.mark)
     assert terminal.se_remote("run", "five", "--wait").code == 5
     assert terminal.se_remote("run", "by signal", "--wait").code == 137
 
