@@ -213,7 +213,9 @@ def test_attach_is_its_window_with_its_keyboard(stack):
     terminal.type(b"forward\r")
     terminal.hear("got forward")
     assert stack.lines("keys") == ["forward"]
-    terminal.type(b"\x02d")  # tmux's own: detach
+    terminal.type(b"\x02")  # with the d at once it would be taken for pasted text
+    until(lambda: "1" in stack.tmux("list-clients", "-F", "#{client_prefix}"))
+    terminal.type(b"d")
     assert terminal.end() == 0
     assert stack.states("teleop") == {"teleop": "ready"}
 
