@@ -278,6 +278,21 @@ def test_stop_ends_what_is_stubborn_and_what_left_the_group(bed):
     go(work())
 
 
+def test_who_kills_does_not_wait_for_who_asks(bed):
+    async def work() -> None:
+        async with bed.site() as (site, heard):
+            launch = bed.launch("x", "trap '' INT TERM; while :; do sleep 0.1; done")
+            await site.start([launch])
+            await heard.until("x", READY)
+            gently = asyncio.ensure_future(site.stop([launch.key], grace=60.0))
+            await heard.until("x", State.STOPPING)
+            done = await asyncio.wait_for(site.stop([launch.key], force=True), 20)
+            assert done[launch.key].forced
+            assert (await asyncio.wait_for(gently, 20))[launch.key].state is STOPPED
+
+    go(work())
+
+
 def test_force_kills_at_once(bed):
     async def work() -> None:
         async with bed.site() as (site, heard):
