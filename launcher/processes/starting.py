@@ -141,7 +141,8 @@ deliver() {
       "offset=$offset; stamp=$stamp; shell='$shell'" "$hbox" "$wrap_text" >"$run/run" &&
     printf '%s' "$serve_text" >"$run/serve" && printf '%s\n' "$cmd" >"$run/cmd" &&
     { [ -z "$setup" ] || printf '%s\n' "$setup" >"$run/setup"; } &&
-    { [ -z "$login" ] || [ -n "$boxed" ] || { ln "$(snapshot_file)" "$run/login" && printf '%s\n' "$env" >"$run/vars"; }; } &&
+    { [ -z "$login" ] || [ -n "$boxed" ] ||
+      { ln "$(snapshot_file)" "$run/login" && printf '%s\n' "$env" >"$run/vars"; }; } &&
     { [ -z "$check" ] || printf '%s\n' "$check" >"$run/check"; } &&
     printf '%s starting\n' "$self" >"$run/wrapper" &&
     printf 'starting %s %s -\n' "$epoch" "$self" >"$run/state" &&
@@ -155,7 +156,9 @@ make_rooms() {
     tries=$((tries + 1)); [ "$tries" -lt 60 ] || undelivered shell "cannot write to $base" "df -h $base"
     mkdir -m 700 "$base" 2>/dev/null; nap
   done
-  mkfifo $(printf '%s/go ' "$@") 2>/dev/null
+  set --
+  for i in $fresh; do "item_$i"; set -- "$@" "$root/$key/go"; done
+  mkfifo "$@" 2>/dev/null
   found_for=
   today=$(date -u +%Y%m%dT%H%M%SZ)
   for i in $fresh; do
@@ -301,7 +304,7 @@ clear_old() {
     run=$root/$key
     [ -d "$run" ] && ! wrapped && keys="$keys $key"
   done
-  dead=$keys
+  dead=$keys; begans=
   marks_of
   [ -z "$keys" ] || clear_away
   leave
