@@ -80,10 +80,17 @@ roots_of() {
       printf 'R %s - %s %s\n' "$number" "$one" "$root/$key"
   done
 }
+find_awk() {
+  for awk in awk mawk gawk 'busybox awk' ''; do
+    [ -n "$awk" ] && command -v ${awk%% *} >/dev/null 2>&1 && return 0
+  done
+  return 1
+}
 scan() {
+  [ -n "${awk-}" ] || find_awk
   members=$({
     roots_of "$1"; printf 'M\n'; carrying; printf 'P\n'; cat /proc/[0-9]*/stat 2>/dev/null
-  } | LC_ALL=C awk "$kin")
+  } | LC_ALL=C $awk "$kin")
 }
 still() {
   live=
