@@ -18,6 +18,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+from collections import deque
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -43,8 +44,6 @@ from launcher.takedown import Ended
 
 _T = TypeVar("_T")
 OnEvent = Callable[[Event], None]
-_MAX_LINES = 100_000
-"""Lines that wait for who iterates; beyond it the process's log waits, which loses nothing."""
 
 
 @dataclass(frozen=True)
@@ -258,12 +257,16 @@ class Launcher:
         """The lines of a process's output, the last `lines` (None: all) first, for ever: through restarts and
         lost connections, of which `on_trouble` hears."""
         subject = self._subject(name)
-        queue: asyncio.Queue[str | BaseException] = asyncio.Queue()
         loop = asyncio.get_running_loop()
         trouble = _on_this_loop(on_trouble) or (lambda text: None)
+        heard: deque[str] = deque()
+        more = asyncio.Event()
 
         def hear(_: viewing.Subject, line: str) -> None:
-            loop.call_soon_threadsafe(queue.put_nowait, line)
+            heard.append(line)
+            if len(heard) == 1:  # else it is awake: to be woken costs more than a line
+                with contextlib.suppress(RuntimeError):
+                    loop.call_soon_threadsafe(more.set)
 
         async def follow() -> None:
             await viewing.follow(
@@ -271,19 +274,16 @@ class Launcher:
             )
 
         following = asyncio.ensure_future(self._call(follow))
-        following.add_done_callback(
-            lambda done: queue.put_nowait(
-                (None if done.cancelled() else done.exception()) or StopAsyncIteration()
-            )
-        )
+        following.add_done_callback(lambda done: more.set())
         try:
             while True:
-                line = await queue.get()
-                if isinstance(line, StopAsyncIteration):
+                await more.wait()
+                more.clear()
+                while heard:
+                    yield heard.popleft()
+                if following.done():
+                    following.result()
                     return
-                if isinstance(line, BaseException):
-                    raise line
-                yield line
         finally:
             following.cancel()
             with contextlib.suppress(asyncio.CancelledError, LauncherError):

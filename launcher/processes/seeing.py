@@ -64,7 +64,9 @@ async def tree(
     there = reply.get("base")
     pids = {one.key: one.pid for one in seen}
     roots = {key: f"{there}/.processes/{looking.place_of(key)}" for key in wanted}
-    trees = {key: read_tree(reply, roots[key], pids.get(key)) for key in wanted}
+    # what is in a container may be seen from outside, too: it is shown once, with its pids inside
+    boxed = {one.key for one in seen if one.container}
+    trees = {key: read_tree(reply, "" if key in boxed else roots[key], pids.get(key)) for key in wanted}
     boxes: dict[str, list[Key]] = {}
     for one in seen:
         if one.container and one.key in trees and one.state is not State.DEAD:

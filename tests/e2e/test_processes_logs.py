@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import fcntl
 import json
@@ -19,6 +20,11 @@ from pathlib import Path
 import pytest
 import sshd as private
 from commandline import BIN, Terminal
+
+from launcher.machines.local import LocalRunner
+from launcher.model import State
+from launcher.processes import seeing
+from launcher.processes.model import Key, Node, Seen
 
 TICK = 'i=0; while :; do i=$((i+1)); echo "line $i"; sleep 0.1; done'
 
@@ -355,3 +361,29 @@ def test_clean_removes_what_stays_and_nothing_that_runs(stack):
     assert done.out == dry.out.replace("would remove", "removed").replace("would free", "freed")
     assert not (stack.runs / "b").exists()
     assert (stack.runs / "a" / "log").exists() and len(stack.windows()) == 1
+
+
+def test_a_tree_reaches_into_the_container(boxes):
+    """What carries the process's mark in there, below what holds it on the machine."""
+    box = boxes.create("nav")
+    key = Key("lab", "planner")
+    run = f"{boxes.world.base}/.processes/lab/planner"
+    boxes.dockerd.run(
+        "exec", "-d", "-e", f"SE_REMOTE_RUN={run}", "nav", "sh", "-c", "sleep 998 & exec sleep 997"
+    )
+    seen = [Seen(key, State.READY, container=f"docker {box} nav")]
+    runner = LocalRunner(boxes.world.environ)
+
+    def look() -> tuple[Node, ...]:
+        return asyncio.run(seeing.tree(runner, [key], base=boxes.world.base, over=0, seen=seen))[key]
+
+    # this machine sees what runs in the container, too: it is shown once
+    assert private.wait_until(lambda: len(look()) == 1 and len(look()[0].children) == 1)
+    (root,) = look()
+    assert (root.command, root.children[0].command) == ("sleep 997", "sleep 998")
+    boxes.dockerd.run("pause", "nav")
+    try:
+        assert look() == (), "one that does not answer has no tree"
+    finally:
+        boxes.dockerd.run("unpause", "nav")
+    boxes.dockerd.run("stop", "-t", "0", "nav")

@@ -5,8 +5,10 @@ about, wrapper, pid, state, exit, log, log.index, with real processes behind the
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
+import signal
 import stat
 import subprocess
 import tempfile
@@ -93,9 +95,16 @@ class RunDirs:
         self.add(key, log=log)
 
     def close(self) -> None:
+        """End everything, what the processes have started themselves, too."""
         for process in self._processes:
-            process.kill()
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
             process.wait()
+        mark = f"SE_REMOTE_RUN={self.base}/".encode()
+        for environ in Path("/proc").glob("[0-9]*/environ"):
+            with contextlib.suppress(OSError):
+                if mark in environ.read_bytes():
+                    os.kill(int(environ.parent.name), signal.SIGKILL)
 
 
 def identity(pid: int) -> str:

@@ -104,7 +104,8 @@ def test_a_hundred_are_one_command_that_starts_one_program(dirs, runner, tmp_pat
 
 @every_shell
 def test_trees_with_cpu_and_memory(dirs, runner):
-    busy = "sh -c 'while :; do :; done' & sleep 1000 & exec sleep 999"
+    # bounded: if everything here were killed, it still ends
+    busy = "(ulimit -t 20; exec sh -c 'while :; do :; done') & sleep 1000 & exec sleep 999"
     dirs.add(ONE, command=("bash", "-c", busy))
     dirs.add(TWO)
     found = seeing.tree(runner, [ONE, TWO, Key("lab", "none")], base=str(dirs.base), over=0.3)
@@ -119,7 +120,7 @@ def test_trees_with_cpu_and_memory(dirs, runner):
 
 
 def test_a_tree_since_it_began(dirs, runner):
-    dirs.add(ONE, command=("bash", "-c", "while :; do :; done"))
+    dirs.add(ONE, command=("bash", "-c", "ulimit -t 20; while :; do :; done"))
     time.sleep(0.3)
     ((root,),) = asyncio.run(seeing.tree(runner, [ONE], base=str(dirs.base), over=0)).values()
     assert root.cpu > 0.1
