@@ -18,7 +18,16 @@ only_ours() {
 $windows
 WINDOWS
 }
+make_shelves() {
+  set --
+  for key in $keys; do
+    kept=$HOME/.local/state/se-remote/processes/$key
+    [ -d "$kept" ] || set -- "$@" "$kept"
+  done
+  [ "$#" = 0 ] || mkdir -p "$@" 2>/dev/null
+}
 clear_away() {
+  make_shelves
   set --; number=0; cleared=
   for key in $keys; do
     run=$root/$key; about; number=$((number + 1))

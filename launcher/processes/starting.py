@@ -156,7 +156,9 @@ make_rooms() {
     tries=$((tries + 1)); [ "$tries" -lt 60 ] || undelivered shell "cannot write to $base" "df -h $base"
     mkdir -m 700 "$base" 2>/dev/null; nap
   done
-  mkfifo $(printf '%s/go ' "$@") 2>/dev/null
+  set --
+  for i in $fresh; do "item_$i"; set -- "$@" "$root/$key/go"; done
+  mkfifo "$@" 2>/dev/null
   found_for=
   today=$(date -u +%Y%m%dT%H%M%SZ)
   for i in $fresh; do

@@ -101,8 +101,9 @@ guard() {
   keep_log_begin 7
   while [ -z "$why" ]; do
     sleep 1 5<&- 6<&- 7>&- 8>&- 2>/dev/null
-    still_ours || exit 0
-    [ -n "$tailing" ] || show_log
+    still_ours || guarded
+    # from then on it is looked for what is to be ended, and what comes later would stay
+    [ -n "$tailing" ] || stopped_by || show_log
     keep_log 2>/dev/null
     look_round
     [ -z "$why" ] || ! stopped_by || why=
@@ -113,9 +114,13 @@ guard() {
   # whoever runs the process sees it end, and says so
   tries=0
   while alive "$mine" "$mstart" "$boot" && [ "$tries" -lt 100 ]; do nap; tries=$((tries + 1)); done
-  still_ours || exit 0
+  still_ours || guarded
   alive "$mine" "$mstart" "$boot" && exit 0
   [ -e "$run/exit" ] || { code=137; conclude; }
+  guarded
+}
+guarded() {
+  [ -z "$tailing" ] || kill -KILL "$tailing" 2>/dev/null
   exit 0
 }
 show_log() {
@@ -275,7 +280,7 @@ log_has() {
 started. `log_has` reads on where it has stopped, but for what may have been half a line."""
 
 SERVE: Final = r"""SE_REMOTE_RUN=${0%/*}; se_remote_what=${1:-cmd}; set --
-. "$SE_REMOTE_RUN/env"
+. "$SE_REMOTE_RUN/env" 2>/dev/null  # bash complains of a locale that is not there
 SE_REMOTE_RUN=${0%/*}; export SE_REMOTE_RUN
 if [ "$se_remote_what" = cmd ]; then
   read -r se_remote_boot </proc/sys/kernel/random/boot_id
