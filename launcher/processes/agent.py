@@ -23,12 +23,14 @@ from __future__ import annotations
 from typing import Final
 
 from launcher import scripts, tmux, wrapper
+from launcher.boxes import BOX
 from launcher.command import quote
+from launcher.processes.boxed import BATCH, inner_text
 from launcher.processes.clearing import STOPPING
 from launcher.processes.ending import ENDING
 from launcher.processes.login import LOGIN, SNAPSHOTS
 from launcher.processes.starting import LOCK, OPENING, STARTING
-from launcher.processes.wrapping import KEEPING, SERVE, TELLING, wrapper_text
+from launcher.processes.wrapping import KEEPING, SERVE, TELLING, tools_text, wrapper_text
 
 HELLO: Final = "se-remote-site 1"
 
@@ -72,6 +74,7 @@ prepare() {
   place; root=$base/.processes; home=$(printf %s "$HOME" | sed "s/'/'\\\\''/g")
   if [ ! -e "$base" ] && [ ! -h "$base" ]; then mkdir -m 700 "$base" 2>/dev/null; fi
   guard_base || refuse shell "cannot create $base" "df -h /tmp; ls -ld $base"
+  find_awk || refuse shell "there is no awk on this machine (PATH=$PATH)" "install one: mawk, gawk or busybox"
   read -r up rest </proc/uptime; offset=$(($(date +%s) - ${up%%.*}))
   fifo=$root/.watch/$$; tries=0
   rm -f "$fifo"
@@ -141,6 +144,9 @@ def agent_text(values: str) -> str:
         OPENING,
         *(f"{name}={quote([text])}" for name, text in SNAPSHOTS.items()),
         LOGIN,
+        BOX,
+        BATCH,
+        f"inner_text={quote([inner_text(SERVE, tools_text())])}",
         STOPPING,
         _AGENT.replace("@HELLO@", HELLO),
     ]

@@ -67,15 +67,19 @@ stop_all() {
     fi
   done
   [ -n "$keys" ] || return 0
+  end_in_boxes
   end_all "$keys" "$steps" "$quits"
+  killed="$killed$killed_inside"
   helpers
   [ -z "$helping" ] || kill -KILL $helping 2>/dev/null
   mine=$keys
   survivors
   enter
   keys=$mine
+  marks_of
   clear_away
   leave
+  leave_boxes
   number=0
   for key in $mine; do
     number=$((number + 1))
@@ -95,7 +99,7 @@ outcome() {
   for entry in $born; do
     case $entry in "$key":*)
       entry=${entry#*:}
-        say "s $asked $key dead ${entry%%:*} ${entry#*:}"; token_of; tell stopped; return ;;
+      say "s $asked $key dead ${entry%%:*} ${entry#*:}"; token_of; tell stopped; return ;;
     esac
   done
   case "$killed" in *" $number "*) how=forced ;; *) how=stopped ;; esac

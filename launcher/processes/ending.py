@@ -17,6 +17,7 @@ _KIN: Final = r"""
   if ($4 != "-") wrap[$4] = $2
   next
 }
+/^K / && !mode { kin[$3] = $2; since[$3] = $4; next }
 $0 == "M" && !mode { mode = 1; next }
 $0 == "P" && mode == 1 { mode = 2; next }
 mode == 1 {
@@ -44,6 +45,7 @@ END {
     while (q in parent && q > 1) {
       if (q in own) { print own[q], (q in check ? "C" : "F"), pid, born[pid]; break }
       if (q in wrap) { print wrap[q], "W", pid, born[pid]; break }
+      if (q in kin && born[q] == since[q]) { print kin[q], "F", pid, born[pid]; break }
       q = parent[q]
     }
   }
@@ -55,6 +57,8 @@ ENDING: Final = (
     + _KIN
     + "'"
     + r"""
+newline='
+'
 carrying() {
   mark="^SE_REMOTE_[CR]"
   if [ -z "${zgrep-}" ]; then
@@ -80,10 +84,17 @@ roots_of() {
       printf 'R %s - %s %s\n' "$number" "$one" "$root/$key"
   done
 }
+find_awk() {
+  for awk in awk mawk gawk 'busybox awk' ''; do
+    [ -n "$awk" ] && command -v ${awk%% *} >/dev/null 2>&1 && return 0
+  done
+  return 1
+}
 scan() {
+  [ -n "${awk-}" ] || find_awk
   members=$({
-    roots_of "$1"; printf 'M\n'; carrying; printf 'P\n'; cat /proc/[0-9]*/stat 2>/dev/null
-  } | LC_ALL=C awk "$kin")
+    roots_of "$1"; printf '%sM\n' "${known-}"; carrying; printf 'P\n'; cat /proc/[0-9]*/stat 2>/dev/null
+  } | LC_ALL=C $awk "$kin")
 }
 still() {
   live=
@@ -96,11 +107,12 @@ send() {
   [ "$1" = KILL ] || kill -CONT $2 2>/dev/null
 }
 pick() {
-  news=; softs=; hards=; all=; whose=
+  news=; softs=; hards=; all=; whose=; known=
   while read -r number kind one start; do
     [ "$kind" != C ] || kill -KILL "$one" 2>/dev/null
     [ "$kind" = F ] || continue
     all="$all $one:$start"; whose="$whose $number"
+    known="${known}K $number $one $start$newline"
     case " $sent " in *" $one:$start "*) continue ;; esac
     case " $quits " in *" $number "*) hards="$hards $one" ;; *) softs="$softs $one" ;; esac
     news="$news $one:$start"
@@ -109,7 +121,7 @@ $members
 MEMBERS
 }
 end_all() {
-  keys=$1; steps=$2; quits=${3-}; killed=" "
+  keys=$1; steps=$2; quits=${3-}; killed=" "; known=
   scan "$keys"
   for step in $steps; do
     sent=; ticks=${step#*:}
@@ -148,7 +160,8 @@ named() {
 )
 """`scan KEYS` sets $members: lines `NUMBER KIND PID START`; NUMBER counts KEYS from 1, KIND is F for what
 belongs to the process, C for what belongs to a check of it (which carries SE_REMOTE_CHECK, too, and cannot
-hear INT), W for its wrapper and that one's helpers.
+hear INT), W for its wrapper and that one's helpers. What `pick` has seen stays known: one that has another
+account's rights shows no environment, and nobody knows whose child it was once its parent is gone.
 
 `end_all KEYS STEPS [QUITS]` goes through STEPS, such as `INT:100 TERM:50 KILL:100`, ticks of 0.02 s; what
 comes to be meanwhile gets the signal, too. QUITS: numbers of those that get QUIT for INT. $all is what is

@@ -8,12 +8,12 @@ from __future__ import annotations
 from typing import Final
 
 LOGIN: Final = r"""
-snapshot_file() { printf '%s/.login.%s.%s' "$root" "$$" "$(printf '%s' "$shells" | tr -c 'A-Za-z0-9_-' _)"; }
+snapshot_file() { printf '%s/.login.%s.%s' "$root" "${login_id:-$$}" "$(printf '%s' "$shells" | tr -c 'A-Za-z0-9_-' _)"; }
 snapshots() {
   i=0
   while [ "$i" -lt "$1" ]; do
     i=$((i + 1)); "item_$i"
-    [ -z "$login" ] || snapshot "$(snapshot_file)"
+    [ -z "$login" ] || [ -n "$boxed" ] || snapshot "$(snapshot_file)"
   done
 }
 snapshot() {

@@ -24,6 +24,8 @@ from launcher.processes.places import Place
 GRACE_S = 5.0
 """Seconds between the signals of a stop."""
 HURRY_S = 1.0
+_SENT_S = 15.0
+"""Seconds that a machine gets to take a delivery that is under way when the run is given up."""
 _VERIFIED_S = 20.0
 """Seconds, over those of the signals, that a machine gets to stop a round of processes."""
 
@@ -104,6 +106,8 @@ class Run:
         self._told = asyncio.Condition()
         self._timers: dict[str, asyncio.TimerHandle] = {}
         self._tasks: set[asyncio.Task[None]] = set()
+        self._sending: list[asyncio.Future[None]] = []
+        """Deliveries to machines; those under way end before anything is stopped: or it would come behind."""
         self._planned = False
         self._closed = False
         self._hurried = asyncio.Event()
@@ -279,7 +283,9 @@ class Run:
                     launches.append(entry.launch)
             if launches:
                 # shielded: half a command must not be all that its machine gets
-                await asyncio.shield(asyncio.ensure_future(place.start(launches)))
+                sending = asyncio.ensure_future(place.start(launches))
+                self._sending.append(sending)
+                await asyncio.shield(sending)
         except StageError as error:
             for entry in entries:
                 self._not_reached(entry, error)
@@ -363,6 +369,8 @@ class Run:
             await asyncio.wait(tasks)
         async with self._told:
             self._told.notify_all()
+        if self._sending:
+            await asyncio.wait(self._sending, timeout=_SENT_S)
 
     def _is_ours(self, name: str) -> bool:
         entry = self._entries.get(name)

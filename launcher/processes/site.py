@@ -19,7 +19,7 @@ from typing import Final
 from launcher.errors import StageError, StartFailed, Unreachable
 from launcher.machines.runner import Runner, Stream
 from launcher.model import Stage, State
-from launcher.processes import wire
+from launcher.processes import boxing, wire
 from launcher.processes.agent import HELLO
 from launcher.processes.model import Change, Key, Launch
 
@@ -36,11 +36,14 @@ class Site:
     def __init__(
         self,
         name: str,
+        runner: Runner,
+        base: str,
         stream: Stream,
         on_change: Callable[[Change], None],
         on_lost: Callable[[str], None],
     ) -> None:
         self._name = name
+        self._runner, self._base = runner, base
         self._stream = stream
         self._on_change, self._on_lost = on_change, on_lost
         self._heard = b""
@@ -76,7 +79,7 @@ class Site:
         except asyncio.TimeoutError as error:
             cause = f"the machine did not answer within {_OPEN_S:g} s"
             raise Unreachable(name, Stage.SHELL, cause) from error
-        site = cls(name, stream, on_change, on_lost)
+        site = cls(name, runner, base, stream, on_change, on_lost)
         try:
             await asyncio.wait_for(site._greeted(), _OPEN_S)
         except BaseException as error:
@@ -101,7 +104,8 @@ class Site:
         for launch in launches:
             if launch.lease and launch.lease not in self._leases:
                 raise ValueError(f"{launch.key}: Site.lease({launch.lease!r}, ...) comes first")
-        text = wire.start(launches)
+        wire.start(launches)  # what cannot be is refused before anything is done
+        text = wire.start(launches, await boxing.enter(self._name, self._runner, launches, base=self._base))
         for launch in launches:
             _, tokens = self._followed.setdefault(wire.path_of(launch.key), (launch.key, {}))
             tokens[wire.word(launch.token)] = launch.token

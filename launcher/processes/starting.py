@@ -130,15 +130,18 @@ find_shell() {
   undelivered shell "there is no shell $shells on this machine" "install it, or set \`shell\` to another"
 }
 deliver() {
-  clock
-  printf '%s\n' "$token" "$hash" "$by" "$what" "$lease" "$box" "$shown" "$keep" "$stamp" >"$run/about" &&
+  clock; hbox="box="; hold=
+  # what is set for it in there is not for the engine here
+  [ -z "$boxed" ] || { "box_$boxed"; env=; hold="$engine $box $bkey${box_user:+ $box_user}"; }
+  printf '%s\n' "$token" "$hash" "$by" "$what" "$lease" "$hold" "$shown" "$keep" "$stamp" >"$run/about" &&
     printf '%s\n' "$stamp" >"$run/began" &&
     printf '%s\numask %s\n%s\n%s\n' "$environment" "$umask" "$unbuffered" "$env" >"$run/env" &&
+    { [ -z "$boxed" ] || hbox=$(box_values); } &&
     printf '%s\n' "$values" "root='$root'; base='$base'; HOME='$home'" \
-      "offset=$offset; stamp=$stamp; shell='$shell'" "$wrap_text" >"$run/run" &&
+      "offset=$offset; stamp=$stamp; shell='$shell'" "$hbox" "$wrap_text" >"$run/run" &&
     printf '%s' "$serve_text" >"$run/serve" && printf '%s\n' "$cmd" >"$run/cmd" &&
     { [ -z "$setup" ] || printf '%s\n' "$setup" >"$run/setup"; } &&
-    { [ -z "$login" ] || { ln "$(snapshot_file)" "$run/login" && printf '%s\n' "$env" >"$run/vars"; }; } &&
+    { [ -z "$login" ] || [ -n "$boxed" ] || { ln "$(snapshot_file)" "$run/login" && printf '%s\n' "$env" >"$run/vars"; }; } &&
     { [ -z "$check" ] || printf '%s\n' "$check" >"$run/check"; } &&
     printf '%s starting\n' "$self" >"$run/wrapper" &&
     printf 'starting %s %s -\n' "$epoch" "$self" >"$run/state" &&
@@ -158,7 +161,7 @@ make_rooms() {
   for i in $fresh; do
     count=$((count + 1)); stamp=$today-$((1000000000000 + me * 10000 + count))
     "item_$i"; run=$root/$key
-    [ "$shells" = "$found_for" ] || find_shell
+    [ -n "$boxed" ] || [ "$shells" = "$found_for" ] || find_shell
     deliver || undelivered shell "cannot write to $run" "df -h $base"
   done
 }
@@ -232,6 +235,7 @@ undelivered() {
   keys=
   for i in $fresh; do "item_$i"; keys="$keys $key"; rm -rf "$root/$key"; done
   swept $keys
+  [ "$boxes" = 0 ] || { leave; unmark; }
   fail "$1" "$2" "$3"
 }
 no_tmux() {
@@ -266,15 +270,18 @@ start_all() {
 $windows" in *"
 $key @"*) stale_windows; break ;; esac; done
     if [ -n "$fresh" ]; then
+      [ "$boxes" = 0 ] || into_boxes
       make_rooms
       for i in $fresh; do "item_$i"; say "c $key $token starting - 0 $epoch"; done
       open_windows
+      [ "$boxes" = 0 ] || boxes_up
     fi
     leave
     [ -z "$old" ] || clear_old
     todo=$again
     [ -z "$todo" ] || nap
   done
+  [ "$boxes" = 0 ] || unmark
 }
 stale_windows() {
   keys=
@@ -283,7 +290,9 @@ stale_windows() {
   list_windows
 }
 clear_old() {
-  end_all "$old" "INT:50 TERM:50 KILL:100"
+  keys=$old; steps="INT:50 TERM:50 KILL:100"; quits=
+  end_in_boxes
+  end_all "$old" "$steps"
   helpers
   [ -z "$helping" ] || kill -KILL $helping 2>/dev/null
   enter
@@ -293,7 +302,9 @@ clear_old() {
     [ -d "$run" ] && ! wrapped && keys="$keys $key"
   done
   dead=$keys
+  marks_of
   [ -z "$keys" ] || clear_away
   leave
+  leave_boxes
 }
 """

@@ -12,6 +12,7 @@ from urllib.parse import quote as percent
 
 from launcher import plan, tmux
 from launcher.command import quote
+from launcher.docker import Box
 from launcher.errors import InventoryError
 from launcher.model import Problem, ReadyCheck, State
 from launcher.processes.agent import agent_text, window_text
@@ -49,13 +50,35 @@ def agent(base: str) -> str:
     return agent_text(assignments(values)) + "agent"
 
 
-def start(launches: Sequence[Launch]) -> str:
+def start(launches: Sequence[Launch], boxes: Sequence[Entered] = ()) -> str:
     """The command that starts these. Raises InventoryError for what no shell can do."""
-    items = [_item(number, launch) for number, launch in enumerate(launches, 1)]
-    return "\n".join([*items, f"start_all {len(launches)}", ""])
+    where = {key: number for number, box in enumerate(boxes, 1) for key in box.keys}
+    items = [_item(number, launch, where.get(launch.key)) for number, launch in enumerate(launches, 1)]
+    texts = [_box(number, entered) for number, entered in enumerate(boxes, 1)]
+    if boxes:
+        texts.append(assignments({"items_text": "\n".join(items)}))
+    return "\n".join([*items, *texts, f"boxes={len(boxes)}", f"start_all {len(launches)}", ""])
 
 
-def _item(number: int, launch: Launch) -> str:
+@dataclass(frozen=True)
+class Entered:
+    """A container that was entered for some launches, with the mark that says so."""
+
+    box: Box
+    mark: str
+    keys: frozenset[Key]
+
+
+def _box(number: int, entered: Entered) -> str:
+    box = entered.box
+    values = {
+        "engine": box.engine, "box": box.id, "bkey": box.key, "as": f"--user={box.user}" if box.user else "",
+    }  # fmt: skip
+    more = {**values, "box_user": box.user, "btoken": entered.mark, "box_text": assignments(values)}
+    return f"box_{number}() {{\n{assignments(more)}\n}}"
+
+
+def _item(number: int, launch: Launch, boxed: int | None) -> str:
     spec, key = launch.spec, launch.key
     shells = shell_words(spec.shell, spec.name)
     check = spec.ready_check
@@ -67,15 +90,16 @@ def _item(number: int, launch: Launch) -> str:
         "key": path_of(key), "token": word(launch.token), "lease": word(launch.lease) if launch.lease else "",
         "shells": shells, "oneshot": "" if spec.persistent else "yes",
         "probe": probe(check) if check is not None else "",
+        "place": (spec.docker.workdir or "") if spec.docker is not None else "",
     }  # fmt: skip
     values = {
         **seen_by_wrapper,
         "session": tmux.session_name(key.session), "slug": plan.slug(key.name), "hash": launch.config_hash,
-        "by": line(launch.started_by), "what": line(launch.what), "box": "", "shown": line(key.name),
+        "by": line(launch.started_by), "what": line(launch.what), "boxed": str(boxed or ""), "shown": line(key.name),
         "keep": "yes" if spec.persistent else "no", "values": assignments(seen_by_wrapper),
         "env": export_lines(spec.env, f"processes.{spec.name}.env"), "setup": spec.setup.strip(),
         "cmd": spec.cmd, "check": check.command if check is not None else "",
-        "login": "yes" if spec.login else "",
+        "login": "yes" if spec.login or (spec.docker is not None and spec.docker.login) else "",
     }  # fmt: skip
     return f"item_{number}() {{\n{assignments(values)}\n}}"
 

@@ -18,6 +18,8 @@ from __future__ import annotations
 from typing import Final
 
 from launcher import tmux, wrapper
+from launcher.boxes import BOX
+from launcher.processes.boxed import TOOLS, WRAPPED
 from launcher.processes.ending import ENDING
 from launcher.processes.logkeeping import KEEP_LOG
 
@@ -106,6 +108,7 @@ guard() {
     [ -z "$why" ] || ! stopped_by || why=
   done
   printf '%s\n' "$why" >"$run/reason"
+  end_boxed "INT:150 TERM:100 KILL:100" >/dev/null 2>&1
   end_all "$key" "INT:150 TERM:100 KILL:100" >/dev/null 2>&1
   # whoever runs the process sees it end, and says so
   tries=0
@@ -179,8 +182,10 @@ conclude() {
   decode
   why=; read -r why 2>/dev/null <"$run/reason"
   stage=; read -r stage 2>/dev/null <"$run/stage"
+  [ -z "$box" ] || [ -n "$why" ] || [ "$code" = 0 ] || box_trouble
   [ -n "$why" ] || case $stage in
     setup) why='`setup` failed' ;;
+    workdir) why="there is no $place in the container, or its user may not enter it" ;;
     shell) why='its shell did not start' ;;
     *) [ -t 6 ] || why="its window was closed" ;;
   esac
@@ -193,7 +198,9 @@ conclude() {
   printf '%s\n' "$ended $epoch $why" >"$run/.exit" && mv "$run/.exit" "$run/exit"
   process=; put_state dead w
   case $how in done) tell stopped 0 0 ;; *) tell dead "$code" "$sig" "$why" ;; esac
+  end_boxed "INT:100 TERM:100 KILL:100" >/dev/null 2>&1
   end_all "$key" "INT:100 TERM:100 KILL:100" >/dev/null 2>&1
+  [ -z "$box" ] || leave_mark >/dev/null 2>&1
   stopped_by && return
   if [ "$how" = dead ]; then
     # who comes to look finds it in the window, too
@@ -213,13 +220,17 @@ wrap() {
   trap : HUP INT TERM QUIT
   read -r stat <"/proc/$$/stat"; set -- ${stat##*) }
   mine=$$; mstart=${20}; identity="$mine $mstart $boot"
+  [ -z "$box" ] || mark_box
   printf '%s\n' "$identity" 1<>"$run/wrapper"
   exec 5<>"$run/go" 6<&0 7>>"$run/log" 8>&1
   guard >/dev/null 2>&1 &
   guarding=$!
-  readiness 6<&- </dev/null >/dev/null 2>&1 &
+  looking=readiness
+  [ -z "$box" ] || looking=box_readiness
+  "$looking" 6<&- </dev/null >/dev/null 2>&1 &
   ready=$!
-  env -i "$shell" "$run/serve" cmd <&6 >&7 2>&7 5>&- 6<&- 7>&- 8>&-
+  if [ -n "$box" ]; then hold_box <&6 >&7 2>&7
+  else env -i "$shell" "$run/serve" cmd <&6 >&7 2>&7 5>&- 6<&- 7>&- 8>&-; fi
   code=$?
   trap '' HUP INT TERM QUIT
   decode
@@ -264,7 +275,7 @@ log_has() {
 started. `log_has` reads on where it has stopped, but for what may have been half a line."""
 
 SERVE: Final = r"""SE_REMOTE_RUN=${0%/*}; se_remote_what=${1:-cmd}; set --
-. "$SE_REMOTE_RUN/env"
+. "$SE_REMOTE_RUN/env" 2>/dev/null  # bash complains of a locale that is not there
 SE_REMOTE_RUN=${0%/*}; export SE_REMOTE_RUN
 if [ "$se_remote_what" = cmd ]; then
   read -r se_remote_boot </proc/sys/kernel/random/boot_id
@@ -275,7 +286,7 @@ if [ "$se_remote_what" = cmd ]; then
   done
   printf '%s %s %s\n' "$$" "${se_remote_stat%% *}" "$se_remote_boot" >"$SE_REMOTE_RUN/pid"
 else SE_REMOTE_CHECK=$SE_REMOTE_RUN; export SE_REMOTE_CHECK; fi
-cd "$HOME" 2>/dev/null || cd /
+cd "${SE_REMOTE_PLACE:-$HOME}" 2>/dev/null || cd /
 if [ -r "$SE_REMOTE_RUN/login" ]; then . "$SE_REMOTE_RUN/login"; . "$SE_REMOTE_RUN/vars"; fi
 if [ -r "$SE_REMOTE_RUN/setup" ]; then
   [ "$se_remote_what" != cmd ] || printf 'setup\n' >"$SE_REMOTE_RUN/stage"
@@ -295,10 +306,8 @@ exit $?
 
 def wrapper_text() -> str:
     """The window's script. Before it stand lines that set key, token, lease, probe, oneshot and shell, and
-    base, root, offset, stamp and HOME."""
-    body = _WRAPPER.replace("@EVERY@", CHECK_EVERY_S).replace(
-        "@CHECKS@", _CHECKS.replace("@TAKES@", str(CHECK_TAKES_S))
-    )
+    base, root, offset, stamp and HOME; for one in a container engine, box, bkey, as, inside, slug_key."""
+    body = _WRAPPER.replace("@EVERY@", CHECK_EVERY_S).replace("@CHECKS@", _checks())
     lines = [
         "se_remote() {",
         "run=${0%/*}; name=",
@@ -308,6 +317,8 @@ def wrapper_text() -> str:
         TELLING,
         KEEPING,
         ENDING,
+        BOX,
+        WRAPPED,
         body,
         "wrap",
         "}",
@@ -315,3 +326,13 @@ def wrapper_text() -> str:
         "",
     ]
     return "\n".join(lines)
+
+
+def _checks() -> str:
+    return _CHECKS.replace("@TAKES@", str(CHECK_TAKES_S))
+
+
+def tools_text() -> str:
+    """What a process in a container has beside it, behind the same lines."""
+    head = "run=${0%/*}; read -r boot </proc/sys/kernel/random/boot_id"
+    return "\n".join([head, wrapper.COMMON, ENDING, _checks(), TOOLS])

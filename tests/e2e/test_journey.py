@@ -175,15 +175,6 @@ def test_an_unknown_name_is_told_before_anything_starts(terminal):
     assert "Executing scenario" not in done.out
 
 
-def test_a_key_that_is_not_built_yet_is_refused(terminal):
-    terminal.write_inventory(
-        terminal.entry(terminal.name, depends="[lab-2]"), terminal.entry("lab-2").replace("[lab-pc]", "[]")
-    )
-    done = terminal.scenario('log("x") with:\n    remote("lab-pc")')
-    assert done.code == 1
-    assert "depends is not supported yet" in done.out
-
-
 def test_no_tunnel_file_while_a_scenario_runs(terminal):
     """A client that is killed can remove nothing: so nothing may be there to be removed."""
     running = start_and_wait_for(terminal, LONG, "sleep 300")

@@ -37,6 +37,8 @@ class FakeMachine:
         self.leases: dict[str, float] = {}
         self.opened = 0
         self.stubborn = False
+        self.slow = False
+        """A start takes a while, and a stop that comes meanwhile finds nothing."""
 
     async def open(self, name: str, runner: Any, *, on_change: Any, on_lost: Any, base: str = "") -> FakeSite:
         await asyncio.sleep(0)
@@ -91,6 +93,8 @@ class FakeSite:
     async def start(self, launches: Sequence[Launch]) -> None:
         self._check()
         self.machine.log.append(("start", tuple(launch.key.name for launch in launches)))
+        if self.machine.slow:
+            await asyncio.sleep(0.05)
         for launch in launches:
             self.tokens[launch.key] = launch.token
             asyncio.get_running_loop().call_soon(self._begin, launch)
@@ -493,6 +497,17 @@ async def test_given_up_at_any_moment_leaves_nothing(bench: Bench) -> None:
         for _ in range(30):
             await asyncio.sleep(0)
         assert bench.machine().running == {}, turns
+
+
+@over_the_bench
+async def test_what_is_being_started_when_it_is_given_up_is_stopped_behind_that(bench: Bench) -> None:
+    bench.machine().slow = True
+    run = bench.engine().begin(stack(CHAIN, "core"))
+    while not bench.machine().names("start"):
+        await asyncio.sleep(0)
+    assert await run.unwind() == []
+    await asyncio.sleep(0.1)
+    assert bench.machine().running == {}
 
 
 @over_the_bench
