@@ -1,12 +1,12 @@
-"""Processes in containers, as shell text: window and wrapper are on the machine, `docker exec` is in the window.
+"""Processes in containers, as shell text: the wrapper is on the machine, `docker exec` in its window.
 
 Rules:
-- what a process needs inside (environment, setup, command, check) is delivered by one `docker exec` for all of a
-  batch in one container, over its stdin: nothing of it is in an argv;
+- what a process needs inside (environment, setup, command, check) is delivered by one `docker exec` for all
+  of a batch in one container, over its stdin: nothing of it is in an argv;
 - inside everything is as on a machine: SE_REMOTE_RUN is the run directory there, and the process is found and
   ended there, since ending `docker exec` would leave what it started;
-- each process has a mark beside the container's other users (`boxes.BOX`) while its wrapper lives; the last one
-  to leave stops a container that was started, and removes one that was made;
+- each process has a mark beside the container's other users (`boxes.BOX`) while its wrapper lives; the last
+  one to leave stops a container that was started, and removes one that was made;
 - `docker exec` ignores the window's signals: they would end it, not what it started.
 """
 
@@ -119,15 +119,22 @@ ready() {
   esac
   printf 'ready\n'
 }
-end_it() { end_all "$key" "$1" ""; }
+end_it() {
+  end_all "$key" "$1" ""
+  [ -z "$all" ] || return 1
+  rm -rf "$run"; rmdir "$root/${key%%/*}"
+  set -- "$root"/*
+  [ -e "$1" ] || { rm -f "$root"/.login.*; rmdir "$root" "${root%/*}"; }
+} 2>/dev/null
 case ${1-} in
   ready) ready ;;
   end) end_it "$2" ;;
   *) main ;;
 esac
 """
-"""`run.main` inside: without argument it holds the process; by its name a container that was made sees that it is
-used (`docker.GUARD`). `ready`: looks until the process is, and says so. Needs the wrapper's checks."""
+"""`run.main` inside: without argument it holds the process; by its name a container that was made sees
+that it is used (`docker.GUARD`). `ready`: looks until the process is, and says so. Needs the wrapper's
+checks."""
 
 WRAPPED: Final = r"""
 engine_env() { ( . "$run/env"; unset SE_REMOTE_RUN; exec "$engine" "$@" ); }
@@ -163,7 +170,10 @@ end_boxed() {
 in_box() { ( name=-; key=$bkey; D() { engine_env "$@"; }; marks; "$@" ); }
 mark_box() { users=$base/.users.$bkey; printf '%s\n' "$identity" >"$users/p.$slug_key"; }
 leave_mark() { in_box leave_box "p.$slug_key"; }
-box_state() { look_at_box "$box" || { missing && status=removed; }; printf '%s %s %s' "$status" "$exited" "$oom"; }
+box_state() {
+  look_at_box "$box" || { missing && status=removed; }
+  printf '%s %s %s' "$status" "$exited" "$oom"
+}
 box_trouble() {
   set -- $(in_box box_state)
   case ${1-} in
@@ -174,8 +184,8 @@ box_trouble() {
   esac
 }
 """
-"""Of the wrapper, for one in a container. Needs $engine, $box (its id), $bkey (its name), $as, $inside (the run
-directory in it), $slug_key."""
+"""Of the wrapper, for one in a container. Needs $engine, $box (its id), $bkey (its name), $as, $inside (the
+run directory in it), $slug_key."""
 
 BATCH: Final = r"""
 D() { "$engine" "$@"; }
@@ -281,11 +291,11 @@ marks_of() {
   done
 }
 """
-"""Of the agent. `into_boxes` delivers, `end_in_boxes` ends a batch inside, `leave_boxes` takes the marks away."""
+"""Of the agent: `into_boxes` delivers, `end_in_boxes` ends a batch inside, `leave_boxes` takes marks away."""
 
 
 def inner_text(serve: str, tools: str) -> str:
-    """The beginning of a script that runs in a container: functions; a call, `}` and the call of it follow."""
+    """The beginning of a script that runs in a container: functions; calls, `}` and its call follow."""
     parts = [
         "se_remote() {",
         "environment=$(export -p); umask=$(umask); umask 077; unset SE_REMOTE_RUN; name=-",

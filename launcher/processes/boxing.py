@@ -18,7 +18,7 @@ from launcher.processes.wire import Entered
 async def enter(name: str, runner: Runner, launches: Sequence[Launch], *, base: str) -> tuple[Entered, ...]:
     """Have the containers of these running, all at once, each with a mark for the time of the start.
 
-    One made from an image is named after the host of the inventory that the process is of, or after the process.
+    One made from an image is named after the inventory's host that the process is of, or after the process.
     Raises StageError with what is wrong; marks that were left by then run out by themselves.
     """
     groups: dict[tuple[Container, str], list[Launch]] = {}

@@ -19,9 +19,12 @@ $windows
 WINDOWS
 }
 clear_away() {
-  set --; number=0
+  set --; number=0; cleared=
   for key in $keys; do
     run=$root/$key; about; number=$((number + 1))
+    # another stop may have been faster, and somebody may have started it since
+    [ -z "$begans" ] || case "$begans" in *" $key=$hbegan "*) ;; *) continue ;; esac
+    cleared="$cleared $key"
     case " $dead " in
       *" $key "*) how_ended; store "$run" "$key" "$how" "$hcode $hsig" "$htoken" ;;
       *) how_ended
@@ -31,6 +34,8 @@ clear_away() {
     esac
     set -- "$@" "$root/$key"
   done
+  keys=$cleared
+  [ -n "$keys" ] || return 0
   list_windows; alone=yes
   if [ -n "$windows" ]; then only_ours || alone=no; wake; close_own; fi
   rm -rf "$@"
@@ -43,7 +48,7 @@ settled() {
   done
 }
 stop_all() {
-  steps=$1; dead=; keys=; quits=; number=0; born=; held=
+  steps=$1; dead=; keys=; quits=; number=0; born=; held=; begans=' '
   for one_key in $2; do
     key=${one_key%%:*}; wanted=${one_key#*:}; wanted=${wanted%%:*}; run=$root/$key
     [ -d "$run" ] || { say "s $asked $key none - 0"; continue; }
@@ -52,9 +57,13 @@ stop_all() {
     settled
     [ -d "$run" ] || { say "s $asked $key none - 0"; continue; }
     tries=0
-    while stopped_by && [ "$tries" -lt 600 ]; do nap; tries=$((tries + 1)); done
+    while stopped_by && [ "$tries" -lt 600 ]; do
+      case $steps in KILL*) break ;; esac  # who kills does not wait for who asks
+      nap; tries=$((tries + 1))
+    done
     [ -d "$run" ] || { say "s $asked $key none - 0"; continue; }
     wrapped || begun
+    begans="$begans$key=$hbegan "
     number=$((number + 1)); keys="$keys $key"; held="$held $key:${htoken:--}"
     case $one_key in *:quit) quits="$quits $number" ;; esac
     if wrapped && [ ! -e "$run/exit" ]; then

@@ -8,7 +8,9 @@ from __future__ import annotations
 from typing import Final
 
 LOGIN: Final = r"""
-snapshot_file() { printf '%s/.login.%s.%s' "$root" "${login_id:-$$}" "$(printf '%s' "$shells" | tr -c 'A-Za-z0-9_-' _)"; }
+snapshot_file() {
+  printf '%s/.login.%s.%s' "$root" "${login_id:-$$}" "$(printf '%s' "$shells" | tr -c 'A-Za-z0-9_-' _)"
+}
 snapshots() {
   i=0
   while [ "$i" -lt "$1" ]; do

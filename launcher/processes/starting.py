@@ -141,7 +141,8 @@ deliver() {
       "offset=$offset; stamp=$stamp; shell='$shell'" "$hbox" "$wrap_text" >"$run/run" &&
     printf '%s' "$serve_text" >"$run/serve" && printf '%s\n' "$cmd" >"$run/cmd" &&
     { [ -z "$setup" ] || printf '%s\n' "$setup" >"$run/setup"; } &&
-    { [ -z "$login" ] || [ -n "$boxed" ] || { ln "$(snapshot_file)" "$run/login" && printf '%s\n' "$env" >"$run/vars"; }; } &&
+    { [ -z "$login" ] || [ -n "$boxed" ] ||
+      { ln "$(snapshot_file)" "$run/login" && printf '%s\n' "$env" >"$run/vars"; }; } &&
     { [ -z "$check" ] || printf '%s\n' "$check" >"$run/check"; } &&
     printf '%s starting\n' "$self" >"$run/wrapper" &&
     printf 'starting %s %s -\n' "$epoch" "$self" >"$run/state" &&
@@ -301,7 +302,7 @@ clear_old() {
     run=$root/$key
     [ -d "$run" ] && ! wrapped && keys="$keys $key"
   done
-  dead=$keys
+  dead=$keys; begans=
   marks_of
   [ -z "$keys" ] || clear_away
   leave

@@ -95,7 +95,8 @@ def _item(number: int, launch: Launch, boxed: int | None) -> str:
     values = {
         **seen_by_wrapper,
         "session": tmux.session_name(key.session), "slug": plan.slug(key.name), "hash": launch.config_hash,
-        "by": line(launch.started_by), "what": line(launch.what), "boxed": str(boxed or ""), "shown": line(key.name),
+        "by": line(launch.started_by), "what": line(launch.what), "boxed": str(boxed or ""),
+        "shown": line(key.name),
         "keep": "yes" if spec.persistent else "no", "values": assignments(seen_by_wrapper),
         "env": export_lines(spec.env, f"processes.{spec.name}.env"), "setup": spec.setup.strip(),
         "cmd": spec.cmd, "check": check.command if check is not None else "",
