@@ -205,9 +205,12 @@ class _Builder:
             inventories.check_selection(specs)
         except InventoryError as error:
             self._report.extend(error.problems)
-        if not strict or self._report.count:
+        if not strict:
             return
         used = {variant for item in self._items.values() for variant in self._variants_of(item)}
+        if self._report.count:  # something is missing among the items: say only what holds all the same
+            names = [*self._inventory.processes(), *self._inventory.hosts()]
+            used |= {variant for name in names for variant in self._inventory.variants(name)}
         for variant in self._settings.for_all:
             if variant not in used:
                 known = sorted(used)
