@@ -23,6 +23,7 @@ from typing import Any
 
 from launcher import bootstrap, carried, docker, logs, plan
 from launcher.bootstrap import Starting, Up
+from launcher.depends import CloseHost, Depends, hosts_of
 from launcher.errors import Aborted, LauncherError, StageError, StartFailed
 from launcher.machines.container import ContainerRunner
 from launcher.machines.runner import Runner, remove_path
@@ -136,18 +137,13 @@ class Hosts:
         self._reach = reach
         self._reach_for_container = reach_for_container or reach
         self._on_event = on_event
-        self._engine = engine
-        self._runs: list[Run] = []
-        """Of what hosts depend on."""
+        self._depends = Depends(engine, self.client_id, keep=keep)
         self._keep = keep
         self._hosts: list[asyncio.Task[_Open]] = []
         self._given_up: set[asyncio.Task[_Open]] = set()
         self._opened: dict[str, _Open] = {}
         self._states: dict[str, State] = {}
-        self._turns: dict[str, asyncio.Task[_Open]] = {}
-        """By name: the hosts whose turn comes when what they depend on is ready."""
         self._stops: list[asyncio.Task[Stopped]] = []
-        self._ending: list[Run] = []
         self.leftovers: list[str] = []
         """What was seen to be still there after KILL."""
         self.aborted = threading.Event()
@@ -176,10 +172,10 @@ class Hosts:
         `stack`: the hosts and what they depend on, when they depend on anything; hosts among that are opened,
         too.
         """
-        run = self._begin(stack) if stack is not None else None
-        hosts = list({host.name: host for host in [*hosts, *_hosts_of(stack)]}.values())
+        run = self._depends.begin(stack) if stack is not None else None
+        hosts = list({host.name: host for host in [*hosts, *hosts_of(stack)]}.values())
         tasks = {host.name: asyncio.ensure_future(self._open_one(host, on_open, run)) for host in hosts}
-        self._turns |= tasks
+        self._depends.take_turns(tasks)
         self._hosts = list(tasks.values())
         if self.aborted.is_set():
             self.give_up()
@@ -196,42 +192,19 @@ class Hosts:
         failed = any(isinstance(value, LauncherError) for value in outcome.values())
         if failed and together and not self._keep:
             if run is not None:
-                await self._unwind(run, GRACE_HURRY)
+                await self._depends.unwind(run, self._closing(GRACE_HURRY))
             opened = [self._opened.pop(name) for name in tasks if name in self._opened]
             await asyncio.gather(*(self._release_and_fetch(item, GRACE_HURRY) for item in opened))
         elif run is not None and self.aborted.is_set():
             await run.unwind()
         return outcome
 
-    def _begin(self, stack: Stack) -> Run:
-        """What it starts lives by a lease, unless it is to stay."""
-        assert self._engine is not None
-        seconds = min((host.lease for host in _hosts_of(stack)), default=10.0)
-        lease = None if self._keep else (self.client_id, seconds)
-        run = self._engine().begin(stack, lease=lease, open_host=self._in_its_turn)
-        self._runs.append(run)
-        return run
-
-    async def _in_its_turn(self, host: HostSpec) -> None:
-        """Of a run: what the host depends on is ready, and its task goes on."""
-        task = self._turns[host.name]
-        try:
-            await asyncio.shield(task)
-        except asyncio.CancelledError:
-            if task.cancelled():
-                raise Aborted(f"{host.name}: given up") from None
-            raise
-
-    async def _unwind(self, run: Run, grace: float) -> list[str]:
-        """End what a run has started, dependants first; hosts when it is their turn."""
-
+    def _closing(self, grace: float) -> CloseHost:
         async def close(name: str) -> list[str]:
             opened = self._opened.pop(name, None)
             return await self._release_and_fetch(opened, grace) if opened is not None else []
 
-        if run in self._runs:
-            self._runs.remove(run)
-        return await run.unwind(close_host=close)
+        return close
 
     async def open_one(self, host: HostSpec) -> Lease:
         """A lease for one host, whatever it depends on. Raises LauncherError."""
@@ -390,29 +363,18 @@ class Hosts:
         """Stops that are under way begin again with short waits."""
         for task in self._stops:
             task.cancel()
-        for run in self._ending:
-            run.hurry()
+        self._depends.hurry()
 
     async def close_all(self) -> list[str]:
         """Stop what was started here; texts of what is left."""
         self.give_up()
         if self._hosts:
             await asyncio.wait(self._hosts, timeout=6)
-        left = [text for run in self._runs[::-1] for text in await self._end_run(run)]
+        left = await self._depends.end(self._closing(GRACE), hurried=self.hurried.is_set())
+        self.leftovers += [text for text in left if "still there" in text and text not in self.leftovers]
         opened, self._opened = list(self._opened.values()), {}
         texts = await asyncio.gather(*(self._release_and_fetch(item, GRACE) for item in opened))
         return left + [text for some in texts for text in some]
-
-    async def _end_run(self, run: Run) -> list[str]:
-        if self._keep:
-            run.leave()
-            return []
-        self._ending.append(run)
-        if self.hurried.is_set():
-            run.hurry()
-        left = await self._unwind(run, GRACE)
-        self.leftovers += [text for text in left if "still there" in text and text not in self.leftovers]
-        return left
 
     async def _release_and_fetch(self, item: _Open, grace: float) -> list[str]:
         """The log comes behind the stop: then it is whole, and nobody waits for it who is to stop."""
@@ -516,11 +478,6 @@ class Hosts:
         if self._on_event is not None:
             with contextlib.suppress(Exception):  # a listener must not break a bring-up
                 self._on_event(Event(time.monotonic(), host.name, stage, before, state, reason, level))
-
-
-def _hosts_of(stack: Stack | None) -> list[HostSpec]:
-    items = stack.items.values() if stack is not None else ()
-    return [item.spec for item in items if isinstance(item.spec, HostSpec)]
 
 
 async def _runs(name: str, machine: Runner, box: docker.Box | None) -> bool:

@@ -7,7 +7,7 @@ from typing import Any
 
 from launcher.cli.output import Output, age, size, table
 from launcher.model import State
-from launcher.processes.model import Node
+from launcher.processes.model import Node, Seen
 from launcher.processes.viewing import View
 
 _HEADER = ("PROCESS", "MACHINE", "STATE", "SINCE", "PID", "STARTED BY")
@@ -31,7 +31,7 @@ def _row(view: View, output: Output, now: float) -> list[str]:
     there = seen.state not in (State.STOPPED, State.UNREACHABLE)
     machine = str(subject.place.machine)
     if seen.container:
-        machine += f", in {seen.container.split(' ', 2)[-1]}"
+        machine += f", in {_box(seen)}"
     lives = there and seen.state is not State.DEAD
     by = f"{seen.started_by}: {seen.what}" if seen.what else seen.started_by
     return [
@@ -40,6 +40,11 @@ def _row(view: View, output: Output, now: float) -> list[str]:
         str(seen.pid) if seen.pid is not None else "-",
         (f"{by}, for as long as it lives" if seen.lease else by) or "-",
     ]  # fmt: skip
+
+
+def _box(seen: Seen) -> str:
+    """The container's name, "" without one."""
+    return [*seen.container.split(" "), "", ""][2]
 
 
 def _remarks(view: View) -> Iterator[str]:
@@ -70,7 +75,7 @@ def as_json(view: View, *, trees: bool) -> dict[str, Any]:
     seen = view.seen
     entry: dict[str, Any] = {
         "process": view.subject.name, "session": seen.key.session, "machine": str(view.subject.place.machine),
-        "container": seen.container.split(" ", 2)[-1] or None, "state": seen.state.value,
+        "container": _box(seen) or None, "state": seen.state.value,
         "reason": seen.reason, "since": seen.since, "pid": seen.pid, "code": seen.code,
         "signal": seen.signal, "started_by": seen.started_by or None, "what": seen.what or None,
         "leased": bool(seen.lease), "left": list(seen.left),

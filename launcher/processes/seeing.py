@@ -90,11 +90,11 @@ async def windows(runner: Runner, *, base: str = "") -> tuple[str, dict[str, str
 
 
 async def _look_inside(runner: Runner, container: str, base: str, over: float) -> Reply | None:
-    """`container`: as in `about`. None when nothing can be asked there."""
-    words = container.split(" ", 2)
-    if len(words) != 3:
+    """`container`: as in `about`, ENGINE ID KEY [USER]. None when nothing can be asked there."""
+    words = container.split(" ")
+    if len(words) < 3:
         return None
-    inner = carried.inside("status", runner, docker.Box(*words))
+    inner = carried.inside("status", runner, docker.Box(*words[:4]))
     nonce = secrets.token_hex(12)
     try:
         script = looking.tree(base=base, nonce=nonce, over=over)

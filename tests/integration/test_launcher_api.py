@@ -198,7 +198,6 @@ def test_a_cancelled_run_stops_what_it_started_and_no_more(bed):
     asyncio.run(main())
 
 
-@pytest.mark.xfail(reason="a forced stop waits for the gentle one that is under way", strict=True)
 def test_cancelled_again_it_kills_at_once(bed):
     async def main():
         async with bed.launcher() as launcher:

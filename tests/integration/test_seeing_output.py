@@ -112,6 +112,8 @@ def test_what_was_given_back_is_said(dirs, runner):
     (run / "log.punched").write_text("8192\n")
     assert read(dirs, runner, lines=None)[1] == [GIVEN_BACK % 8192, "whole"]
     assert read(dirs, runner, lines=1)[1] == ["whole"]
+    (run / "log.index").write_text(f"{int(time.time()) - 9} 100\n")
+    assert read(dirs, runner, since=time.time() - 5)[1] == [GIVEN_BACK % 8192, "whole"]
     (seen,) = asyncio.run(output.runs(runner, ONE, base=str(dirs.base)))
     assert seen.size == 16
 

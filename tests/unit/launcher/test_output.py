@@ -6,7 +6,8 @@ import io
 
 import pytest
 
-from launcher.cli.output import Output
+from launcher.cli.output import Output, StageProgress
+from launcher.model import Event, State
 
 
 class Screen(io.StringIO):
@@ -55,3 +56,33 @@ def test_a_question_has_the_terminal_to_itself(output, screen):
 
 def test_nobody_to_ask_stays_nobody(output):
     assert output.asking(None) is None
+
+
+def test_processes_have_a_line_when_they_are_ready_or_over():
+    err = io.StringIO()
+    progress = StageProgress(Output(io.StringIO(), err, {}), ["core", "nav", "once"])
+    waiting, starting, running, ready = State.WAITING, State.STARTING, State.RUNNING, State.READY
+    told = [
+        (0.0, "nav", waiting, "for core", "info"),
+        (0.0, "core", starting, "", "info"),
+        (0.5, "core", running, "", "info"),
+        (1.0, "core", ready, "", "info"),
+        (1.0, "nav", ready, "was running", "info"),
+        (1.0, "once", starting, "", "info"),
+        (3.0, "once", State.STOPPED, "done", "info"),
+        (4.0, "core", State.DEAD, "it ended (signal 9)", "warning"),
+        (5.0, "nav", State.STOPPING, "", "info"),
+        (5.5, "nav", State.STOPPED, "", "info"),
+        (6.0, "core", starting, "", "info"),
+        (7.0, "core", State.DEAD, "it ended before it was ready", "error"),
+    ]
+    for time, name, state, reason, level in told:
+        progress.on_event(Event(time, name, None, State.STOPPED, state, reason, level))
+    assert err.getvalue().splitlines() == [
+        "core  ready          1.00 s",
+        "nav   ready          0.00 s  was running",
+        "once  done           2.00 s",
+        "core  it ended (signal 9)",
+        "nav   stopped        0.50 s",
+        "core  failed         1.00 s",
+    ]

@@ -81,6 +81,7 @@ class FakeSite:
         self.on_lost = on_lost
         self.cut = False
         self.tokens: dict[Key, str] = {}
+        self.leases: set[str] = set()
 
     def tell(self, change: Change) -> None:
         if change.key in self.tokens and not self.cut:
@@ -93,6 +94,7 @@ class FakeSite:
     async def start(self, launches: Sequence[Launch]) -> None:
         self._check()
         self.machine.log.append(("start", tuple(launch.key.name for launch in launches)))
+        assert all(launch.lease in {"", *self.leases} for launch in launches), "a lease comes first"
         if self.machine.slow:
             await asyncio.sleep(0.05)
         for launch in launches:
@@ -153,6 +155,7 @@ class FakeSite:
     async def lease(self, name: str, seconds: float) -> None:
         self._check()
         self.machine.leases[name] = seconds
+        self.leases.add(name)
 
     async def release(self, name: str) -> None:
         self._check()
@@ -642,3 +645,30 @@ async def test_a_listener_of_one_run_hears_it_alone_and_may_fail(bench: Bench) -
     await asyncio.gather(settled(one), settled(two))
     assert set(heard) == {"core"}
     assert {event.name for event in bench.events} == {"core", "x"}
+
+
+@over_the_bench
+async def test_a_stop_goes_on_over_a_new_connection(bench: Bench) -> None:
+    engine = bench.engine(patience=5.0)
+    await settled(engine.begin(stack(CHAIN, "core")))
+    bench.machine().sites[0].cut = True  # nobody has noticed yet
+    spec = inventory.read(CHAIN).place_of_process("core")
+    done = await engine.stop({"core": spec})
+    assert isinstance(done["core"], Change), done
+    assert bench.machine().running == {}
+    assert bench.machine().opened == 2
+
+
+@over_the_bench
+async def test_what_is_told_late_of_an_earlier_launch_is_not_of_this_one(bench: Bench) -> None:
+    engine = bench.engine()
+    await settled(engine.begin(stack(CHAIN, "core")))
+    ((key, first),) = bench.machine().running.items()
+    await engine.stop({"core": inventory.read(CHAIN).place_of_process("core")})
+    run = engine.begin(stack(CHAIN, "core"))
+    await asyncio.sleep(0)
+    bench.machine().tell(Change(key, State.STOPPED))
+    await settled(run)
+    bench.machine().tell(Change(key, State.DEAD, code=1, token=first.token))
+    assert run.errors == {}
+    assert run.running() == ["core"]

@@ -114,7 +114,7 @@ def render(*views: View, trees: bool = False) -> str:
 
 def test_rows():
     since = Seen(Key("lab", "planner"), State.READY, pid=7, since=940.0, started_by="robot@client",
-                 what="a test", container="docker abc nav", lease="l1")  # fmt: skip
+                 what="a test", container="docker abc nav robot", lease="l1")  # fmt: skip
     dead = Seen(Key("lab", "HW Type"), State.DEAD, "exit code 3", left=("12 sleep 5",), since=1.0)
     text = render(View(subject(), since), View(subject("HW Type"), dead))
     assert text.splitlines() == [
