@@ -17,6 +17,7 @@ import threading
 from collections.abc import Callable, Sequence
 
 from launcher import __version__
+from launcher.cli import arguments_doctor
 
 EXIT_USAGE = 2
 EXIT_INTERRUPTED = 130
@@ -35,6 +36,7 @@ _COMMANDS = {
     "actions": "launcher.cli.call",
     "inventory": "launcher.cli.inventory",
     "demo": "launcher.cli.demo",
+    "doctor": "launcher.cli.doctor",
 }
 """Command → module with `run(args) -> exit code`."""
 
@@ -130,6 +132,7 @@ def parser() -> argparse.ArgumentParser:
 
     _add_files(command)
     _add_call(command)
+    arguments_doctor.add(command)
     inventory = commands.add_parser("inventory", help="check and show the inventory")
     actions = inventory.add_subparsers(dest="action", metavar="ACTION", required=True)
     actions.add_parser("check", parents=[shared], help="report everything that is wrong with it")
