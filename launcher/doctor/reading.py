@@ -35,7 +35,7 @@ class _Sections:
         return self.found.get(key, "")
 
     def lines(self, key: str) -> list[str]:
-        return [line for line in self.get(key).splitlines() if line.strip()]
+        return [line.rstrip() for line in self.get(key).splitlines() if line.strip()]
 
 
 def _rows(reply: Reply, opens: str, ends: Sequence[str] = ()) -> list[_Sections]:
