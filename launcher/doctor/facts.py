@@ -67,10 +67,10 @@ class Space:
 
 @dataclass(frozen=True)
 class Left:
-    """What stays there of us."""
+    """What stays there of our account, whichever host of it; names are those of run directories."""
 
-    logs: int = 0
-    log_bytes: int = 0
+    logs: tuple[tuple[str, int], ...] = ()
+    """Each with its host and size in bytes."""
     dead: tuple[str, ...] = ()
     """Hosts that died and of which nobody has cleared away the run directory."""
     orphans: Mapping[str, tuple[str, ...]] = field(default_factory=dict)

@@ -149,8 +149,7 @@ def _left(reply: Reply) -> Left:
     logs = [line.split(" ", 2) for line in reply.get("logs").splitlines() if line.startswith("log ")]
     dead = _rows(reply, "dead", ["host"])
     return Left(
-        logs=len(logs),
-        log_bytes=sum(int(words[1]) for words in logs if words[1].isdecimal()),
+        logs=tuple((words[2], int(words[1])) for words in logs if words[1:2] and words[1].isdecimal()),
         dead=tuple(row.name for row in dead),
         orphans={row.name: tuple(row.lines("orphans")) for row in dead if row.lines("orphans")},
         outputs=tuple(dict.fromkeys(line for line in reply.get("outputs").splitlines() if line)),

@@ -195,40 +195,40 @@ def sessions(case: Case) -> Iterator[Finding]:
 
 
 def leftovers(case: Case) -> Iterator[Finding]:
-    """What is left there of us: of this account, whichever host of it."""
-    left, target = case.machine.left, case.spec.name
+    """What is left there of the host and its variants; of a machine without an inventory, of the account."""
+    left, name = case.machine.left, case.spec.name
     found = []
-    for name, lines in left.orphans.items():
-        text = f"the server of {name} is dead, and this still runs: {'; '.join(lines[:3])}"
-        text += f" and {len(lines) - 3} more" if len(lines) > 3 else ""
-        found.append(warning("leftovers", text, f"se-remote kill {_whose(name, case)} --force"))
-    for name in left.unsafe:
-        text = (
-            f"the on_stop of {name} has not run since its server died: the robot may not be in a safe state"
-        )
-        found.append(warning("leftovers", text, f"se-remote kill {_whose(name, case)} --force"))
-    dead = [name for name in left.dead if name not in left.orphans and name not in left.unsafe]
+    for host, lines in left.orphans.items():
+        if _is_theirs(host, case):
+            text = f"the server of {host} is dead, and this still runs: {'; '.join(lines[:3])}"
+            text += f" and {len(lines) - 3} more" if len(lines) > 3 else ""
+            found.append(warning("leftovers", text, f"se-remote kill {name} --force"))
+    for host in left.unsafe:
+        if _is_theirs(host, case):
+            text = (
+                f"on_stop of {host} has not run since its server died: the robot may not be in a safe state"
+            )
+            found.append(warning("leftovers", text, f"se-remote kill {name} --force"))
+    dead = [host for host in left.dead if host not in left.orphans and host not in left.unsafe]
+    dead = [host for host in dead if _is_theirs(host, case)]
     if dead:
-        names = ", ".join(dead)
-        text = f"dead servers that nobody has looked at: {names}"
-        cures = (f"se-remote logs {_whose(dead[0], case)}", f"se-remote clean {target}")
-        found.append(warning("leftovers", text, *cures))
-    if left.outputs:
-        text = f"files that actions wrote and nobody has fetched: of {', '.join(left.outputs)}"
-        found.append(warning("leftovers", text, f"se-remote pull {_whose(left.outputs[0], case)}"))
+        text = f"dead servers that nobody has looked at: {', '.join(dead)}"
+        found.append(warning("leftovers", text, f"se-remote logs {name}", f"se-remote clean {name}"))
+    outputs = [host for host in left.outputs if _is_theirs(host, case)]
+    if outputs:
+        text = f"files that actions wrote and nobody has fetched: of {', '.join(outputs)}"
+        found.append(warning("leftovers", text, f"se-remote pull {name}"))
     yield from found
     if not found:
-        logs = f"{_amount(left.log_bytes // 1024)} in {left.logs} logs" if left.logs else "nothing"
-        yield good("leftovers", logs + (f" (se-remote clean {target})" if left.logs else ""))
+        sizes = [size for host, size in left.logs if _is_theirs(host, case)]
+        logs = f"{_amount(sum(sizes) // 1024)} in {len(sizes)} logs (se-remote clean {name})"
+        yield good("leftovers", logs if sizes else "nothing")
 
 
-def _whose(name: str, case: Case) -> str:
-    """How the host of a run directory is named on the command line: if not by its name, by its machine."""
-    spec = case.spec
-    known = {plan.slug(spec.name): spec.name, spec.name.split("+")[0]: spec.name}
-    if name in known or spec.machine.is_local:
-        return known.get(name, name)
-    return str(spec.machine) if name.split("+")[0] != spec.name.split("+")[0] else name
+def _is_theirs(host: str, case: Case) -> bool:
+    """Whether what is called so there is the host's, or a variant's of it."""
+    mine = plan.slug(case.spec.name).split("+")[0]
+    return plan.is_machine(case.spec) or host.split("+")[0] == mine
 
 
 def all_of(case: Case) -> Iterable[Finding]:

@@ -106,7 +106,7 @@ BROKEN = [
     ("logout", "warning", machine(logind=Logind(None, True)), "RemoveIPC", "enable-linger robot"),
     ("sessions", "warning", machine(sessions=1), "allows 1 sessions", "MaxSessions 10"),
     ("leftovers", "warning", machine(left=Left(dead=("lab-pc",))), "dead servers", "se-remote clean lab-pc"),
-    ("leftovers", "warning", machine(left=Left(dead=("arm",))), "arm", "se-remote logs robot@lab-pc.example"),
+    ("leftovers", "warning", machine(left=Left(dead=("lab-pc+a",))), "lab-pc+a", "se-remote logs lab-pc"),
     ("leftovers", "warning", machine(left=Left(dead=("lab-pc",), orphans=ORPHANS)), "4711 ros2", "--force"),
     ("leftovers", "warning", machine(left=Left(dead=("lab-pc",), unsafe=("lab-pc",))), "on_stop", "--force"),
     ("leftovers", "warning", machine(left=Left(outputs=("lab-pc",))), "nobody has fetched", "pull lab-pc"),
@@ -180,7 +180,8 @@ def test_every_check_has_been_seen_to_fail():
         machine(uid=900, logind=Logind(False, True)),
         machine(logind=None),
         machine(sessions=None, sessions_tried=0),
-        machine(left=Left(logs=3, log_bytes=5000)),
+        machine(left=Left(logs=(("lab-pc", 5000), ("arm", 3)))),
+        machine(left=Left(dead=("arm",), orphans={"x": ("1 y",)}, outputs=("arm",), unsafe=("x",))),
         boxed(Box("24", status="running")),
         boxed(Box("24", status="exited")),
         boxed(Box("24", image=True), IMAGE),
@@ -320,7 +321,7 @@ def test_spaces_are_read():
         Space("/home/a b", None, None, "sh: No space left", "tmpfs"),
         Space("/home/c", None, None, "", "nfs4"),
     )
-    assert found.left == Left(2, 42, outputs=("lab-pc",))
+    assert found.left == Left((("lab-pc", 10), ("arm", 32)), outputs=("lab-pc",))
 
 
 def test_what_is_not_there_is_not_made_up():
