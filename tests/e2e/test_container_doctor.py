@@ -1,4 +1,4 @@
-"""`se-remote doctor` and hosts in containers, with a real engine: stopped, running, paused, gone, not allowed."""
+"""`se-remote doctor` and hosts in containers, with a real engine: in every state, and not allowed."""
 
 from __future__ import annotations
 
