@@ -68,7 +68,7 @@ HOSTS = ["lab-pc", "arm", "local", "lab"]
         ("extend lab-pc --for ", []),
         ("nonsense ", []),
         ("up 'la", ["lab-pc", "lab"]),
-        ("logs arm ", []),
+        ("inventory show arm ", []),
     ],
 )
 def test_candidates(line, expected):
