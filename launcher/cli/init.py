@@ -19,6 +19,8 @@ from launcher.machines.runner import Asker
 from launcher.model import Problem
 
 _MOST_INCLUDES = 100
+_NO_MACHINES = ("localhost", "github.com", "gitlab.com", "bitbucket.org")
+"""Of ~/.ssh/config, but nobody runs actions there."""
 
 
 def run(args: argparse.Namespace) -> int:
@@ -67,7 +69,7 @@ def known_machines(environ: Mapping[str, str]) -> list[Known]:
             home = str(folder.parent)
             whole = os.path.join(folder, home + pattern[1:] if pattern.startswith("~/") else pattern)
             waiting += [Path(found) for found in sorted(glob.glob(whole))]
-    return [one for one in starting.known_hosts(texts) if one.alias not in ("localhost", "github.com")]
+    return [one for one in starting.known_hosts(texts) if one.alias not in _NO_MACHINES]
 
 
 def _given(words: Sequence[str], known: Sequence[Known], python: str | None) -> list[Entry]:

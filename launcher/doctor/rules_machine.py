@@ -173,7 +173,10 @@ def logind(case: Case) -> Iterator[Finding]:
             )
         )
     yield from bad
-    if not bad:
+    if not bad and not seen.lingers and None in (seen.kill_processes, seen.remove_ipc):
+        text = "logind does not say whether it ends or removes something (KillUserProcesses, RemoveIPC)"
+        yield Finding("logout", Level.UNSEEN, text)
+    elif not bad:
         why = "it lingers" if seen.lingers else "KillUserProcesses and RemoveIPC are not on"
         yield good("logout", f"nothing is ended there when we log out: {why}")
 

@@ -192,6 +192,12 @@ def test_what_only_looks_broken_is_good(case):
     assert [f for f in checklist.examined(case) if f.level is not Level.GOOD] == []
 
 
+@pytest.mark.parametrize("logind", [Logind(None, None), Logind(False, None), Logind(None, False)])
+def test_what_logind_does_not_say_is_not_called_good(logind):
+    (found,) = of(checklist.examined(machine(logind=logind)), "logout")
+    assert found.level is Level.UNSEEN and "does not say" in found.text
+
+
 def test_an_image_that_would_be_pulled_is_not_tried():
     case = boxed(Box("24"), IMAGE)
     assert not checklist.may_try([], case)
