@@ -8,6 +8,7 @@ import re
 import shutil
 import signal
 import subprocess
+import venv
 from pathlib import Path
 
 import pytest
@@ -233,11 +234,12 @@ def test_what_only_a_trial_shows(terminal):
 
 
 def test_setup_python_and_packages_and_a_name_that_is_wrong(terminal):
-    bare = shutil.which("python3", path="/usr/bin:/usr/local/bin") or "/usr/bin/python3"
+    venv.create(terminal.world.directory / "bare", with_pip=False)
+    bare = str(terminal.world.directory / "bare" / "bin" / "python")
     entries = {
         "setup": {"setup": "source /no/such/setup.bash"},
         "python": {"python": "/no/such/python"},
-        "packages": {"python": bare, "env": "{PYTHONNOUSERSITE: '1'}"},
+        "packages": {"python": bare, "env": "{PYTHONPATH: ''}"},
     }
     names = {check: f"{terminal.name}-{check}" for check in entries}
     texts = []

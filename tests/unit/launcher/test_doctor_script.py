@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+import venv
 from pathlib import Path
 
 import pytest
@@ -103,9 +104,16 @@ def test_a_setup_that_fails(shell, home, setup, code, said):
     assert said in " ".join(found.setup_said) or (said == "syntax" and "parse error" in found.setup_said[-1])
 
 
-def test_an_interpreter_without_packages(shell, home):
-    bare = local(python=sys._base_executable, env={"PYTHONPATH": ""})
-    _, hosts = examine(shell, home, bare)
+@pytest.fixture(scope="module")
+def bare(tmp_path_factory):
+    """An interpreter that has nothing but its standard library."""
+    folder = tmp_path_factory.mktemp("bare")
+    venv.create(folder, with_pip=False)
+    return str(folder / "bin" / "python")
+
+
+def test_an_interpreter_without_packages(shell, home, bare):
+    _, hosts = examine(shell, home, local(python=bare, env={"PYTHONPATH": ""}))
     found = hosts["lab-pc"].python
     assert found is not None and "No module named" in found.broken["zmq"] and found.wire is None
 
