@@ -40,7 +40,7 @@ space() {
   frame df; $quick df -Pk "$1"
   frame df_inodes; $quick df -Pi "$1"
   probe=$1/.se-remote-doctor.$$
-  frame written; { head -c 65536 /dev/zero >"$probe" && printf ok; } 2>&1
+  frame written; ( set -C; head -c 65536 /dev/zero >"$probe" && printf ok ) 2>&1
   rm -f "$probe"
 } 2>/dev/null
 logind() {
@@ -145,11 +145,15 @@ inside() {
   field shell "$shell"
   [ -n "$shell" ] || return 0
   be_limited; [ -z "$login" ] || limit=
-  { said=$($limit "$shell" $login -c "$probe" 3>&4 2>&1); code=$?; } 4>&1
-  field setup_exit "$code"
-  frame setup_said; printf '%s\n' "$said" | tail -n 5
+  said=/tmp/.se-remote-doctor.$$.said; ( set -C; true >"$said" ) 2>/dev/null || said=/dev/null
+  { $limit "$shell" $login -c "$probe" 3>&4 4>&- >"$said" 2>&1 & group=$!; wait "$group"; } 4>&1
+  [ -z "$limit" ] || kill -TERM "-$group" 2>/dev/null
+  frame setup_said; tail -n 5 "$said"
+  [ "$said" = /dev/null ] || rm -f "$said"
 }
 """
+"""What `setup` leaves in the background is ended, where `timeout` makes it a group of its own; it must never
+hold what we are heard through, so what it says goes into a file."""
 
 _PROBE: Final = r"""
 import json, sys
@@ -275,7 +279,7 @@ def _probe(spec: HostSpec, nonce: str) -> str:
         lines += [f"cd {wrapper.path_word(spec.docker.workdir)} || exit 1"]
     if spec.setup.strip():
         end = f"{nonce}_setup"
-        lines += [f". /dev/fd/9 9<<'{end}'", spec.setup, end, "se_remote_code=$?"]
+        lines += [f". /dev/fd/9 9<<'{end}' 3>&-", spec.setup, end, "se_remote_code=$?"]
     else:
         lines += ["se_remote_code=0"]
     lines += [

@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 import venv
 from pathlib import Path
 
@@ -102,6 +103,17 @@ def test_a_setup_that_fails(shell, home, setup, code, said):
     assert found.setup_code == code or (code is None and found.setup_code)  # bash goes on behind bad syntax
     assert found.python is None
     assert said in " ".join(found.setup_said) or (said == "syntax" and "parse error" in found.setup_said[-1])
+
+
+def test_what_setup_leaves_in_the_background_holds_nobody_up(shell, home):
+    """`subprocess.run` waits for everybody who has our output."""
+    mark = f"600.{os.getpid()}"
+    _, hosts = examine(shell, home, local(setup=f"sleep {mark} & echo begun"))
+    found = hosts["lab-pc"]
+    assert (found.setup_code, found.setup_said) == (0, ("begun",)) and found.python is not None
+    until = time.monotonic() + 10
+    while f"sleep {mark}" in subprocess.check_output(["ps", "-eo", "args"], text=True).splitlines():
+        assert time.monotonic() < until, "it still runs"
 
 
 @pytest.fixture(scope="module")
