@@ -34,7 +34,7 @@ def container(case: Case) -> Iterator[Finding]:
         hint = "" if engine == "podman" else "or, if podman is there: `engine: podman` under `docker`"
         yield failed("container", f"there is no {engine} on this machine", f"install {engine} there",
                      *([hint] if hint else []))  # fmt: skip
-    elif box.trouble and not box.engine:
+    elif not box.engine:
         yield _no_engine(case, engine, box)
     elif wanted.name is not None:
         yield _named_container(engine, wanted.name, box)
@@ -43,7 +43,7 @@ def container(case: Case) -> Iterator[Finding]:
 
 
 def _no_engine(case: Case, engine: str, box: Box) -> Finding:
-    said, lower = box.trouble.splitlines()[-1], box.trouble.lower()
+    said, lower = (box.trouble.splitlines() or ["no answer within 8 s"])[-1], box.trouble.lower()
     if "permission denied" in lower:
         if box.member:
             text = f"this login is older than its membership in the group {engine}: {said}"

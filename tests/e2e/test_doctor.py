@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -279,7 +280,8 @@ def test_what_a_dead_server_has_left(terminal):
     ]
     panes = subprocess.run(tmux, capture_output=True, text=True, check=True).stdout.splitlines()
     for pid in [*(pane.split()[0] for pane in panes if pane.endswith(f" {terminal.name}")), *family]:
-        os.kill(int(pid), signal.SIGKILL)  # the wrapper first: nobody is left to clean up
+        with contextlib.suppress(ProcessLookupError):  # one may have ended with another
+            os.kill(int(pid), signal.SIGKILL)  # the wrapper first: nobody is left to clean up
     running.kill()
     running.communicate()
     code, found = diagnose(terminal, terminal.name, "--no-start")

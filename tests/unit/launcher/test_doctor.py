@@ -114,6 +114,7 @@ BROKEN = [
     ("container", "failed", boxed(Box(trouble=DENIED)), "may not talk to docker", "usermod -aG docker robot"),
     ("container", "failed", boxed(Box(trouble=DENIED, member=True)), "older than", "sessions"),
     ("container", "failed", boxed(Box(trouble=NO_DAEMON)), "daemon does not answer", "systemctl enable"),
+    ("container", "failed", boxed(Box()), "no answer within 8 s", "docker info"),
     ("container", "failed", boxed(Box(trouble="boom")), "boom", "docker info"),
     ("container", "failed", boxed(Box("24", names=("navi", "x"))), "no container", "did you mean navi"),
     ("container", "failed", boxed(Box("24", status="paused")), "paused", "unpause nav"),
