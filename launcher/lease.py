@@ -267,8 +267,19 @@ class Launcher:
         self, hosts: Sequence[HostSpec], *, dry: bool
     ) -> list[tuple[list[HostSpec], Remains | LauncherError]]:
         """Remove what has stayed of the hosts, a machine at a time; `dry`: only look."""
+
+        def clean(group: list[HostSpec], runner: Runner) -> Awaitable[Remains]:
+            names = ["*"] if any(plan.is_machine(host) for host in group) else [host.name for host in group]
+            return logs.clean(names, runner, dry=dry, base=self._base)
+
+        return self.on_each_machine(hosts, clean)
+
+    def on_each_machine(
+        self, hosts: Sequence[HostSpec], work: Callable[[list[HostSpec], Runner], Awaitable[_T]]
+    ) -> list[tuple[list[HostSpec], _T | LauncherError]]:
+        """What `work` gives for the hosts of each machine, with a way to that; all machines side by side."""
         self._start_thread(2.5)
-        return self._wait(self._clean(list(hosts), dry))
+        return self._wait(self._on_each_machine(list(hosts), work))
 
     def follow_log(
         self,
@@ -434,13 +445,12 @@ class Launcher:
         assert self._machines is not None
         return await self._machines.with_room(host.name, host.machine, host.ssh)
 
-    async def _clean(
-        self, hosts: list[HostSpec], dry: bool
-    ) -> list[tuple[list[HostSpec], Remains | LauncherError]]:
-        async def one(group: list[HostSpec]) -> Remains | LauncherError:
-            names = ["*"] if any(plan.is_machine(host) for host in group) else [host.name for host in group]
+    async def _on_each_machine(
+        self, hosts: list[HostSpec], work: Callable[[list[HostSpec], Runner], Awaitable[_T]]
+    ) -> list[tuple[list[HostSpec], _T | LauncherError]]:
+        async def one(group: list[HostSpec]) -> _T | LauncherError:
             try:
-                return await logs.clean(names, await self._reach(group[0]), dry=dry, base=self._base)
+                return await work(group, await self._reach(group[0]))
             except LauncherError as error:
                 return error
 

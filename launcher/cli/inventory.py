@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from launcher import inventory as inventories
+from launcher.cli.init import name_schema, write_schema
 from launcher.cli.output import Output, table
 from launcher.cli.selection import Selection, need_file, select
 from launcher.errors import InventoryError
@@ -18,6 +19,8 @@ from launcher.model import Container, HostSpec
 def run(args: argparse.Namespace) -> int:
     """Runs one of the actions; raises InventoryError with everything that is wrong."""
     output = Output()
+    if args.action == "schema" and args.write:
+        return _write_schema(select(args), output)
     if args.action == "schema":
         output.result(json.dumps(inventories.schema(), indent=2))
         return 0
@@ -27,6 +30,15 @@ def run(args: argparse.Namespace) -> int:
         "show": _show,
     }
     actions[args.action](args, select(args), output)
+    return 0
+
+
+def _write_schema(selection: Selection, output: Output) -> int:
+    """Beside the inventory, and named in its first line: there editors look for it."""
+    path, _ = need_file(selection)
+    schema = write_schema(path)
+    named = name_schema(path.resolve())
+    output.result(f"{schema}: written" + (f"; {path} names it now" if named else ""))
     return 0
 
 

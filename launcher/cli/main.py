@@ -17,7 +17,7 @@ import threading
 from collections.abc import Callable, Sequence
 
 from launcher import __version__
-from launcher.cli import arguments_running, arguments_seeing
+from launcher.cli import arguments_doctor, arguments_running, arguments_seeing
 
 EXIT_USAGE = 2
 EXIT_INTERRUPTED = 130
@@ -40,6 +40,9 @@ _COMMANDS = {
     "actions": "launcher.cli.call",
     "inventory": "launcher.cli.inventory",
     "demo": "launcher.cli.demo",
+    "doctor": "launcher.cli.doctor",
+    "init": "launcher.cli.init",
+    "completion": "launcher.cli.completion",
 }
 """Command → module with `run(args) -> exit code`."""
 
@@ -111,6 +114,8 @@ def parser() -> argparse.ArgumentParser:
 
     _add_files(command)
     _add_call(command)
+    arguments_doctor.add(command)
+    arguments_doctor.add_completion(commands)
     inventory = commands.add_parser("inventory", help="check and show the inventory")
     actions = inventory.add_subparsers(dest="action", metavar="ACTION", required=True)
     actions.add_parser("check", parents=[shared], help="report everything that is wrong with it")
@@ -119,7 +124,10 @@ def parser() -> argparse.ArgumentParser:
     show = actions.add_parser("show", parents=[shared], help="one host as it resolves, every value")
     show.add_argument("host", metavar="HOST")
     show.add_argument("--json", action="store_true", help="machine-readable")
-    actions.add_parser("schema", help="print the JSON Schema for editors")
+    schema = actions.add_parser("schema", parents=[shared], help="print the JSON Schema for editors")
+    schema.add_argument(
+        "--write", action="store_true", help="into a file beside the inventory, which is made to name it"
+    )
 
     demo = commands.add_parser("demo", help="run a scenario on a host played by an embedded SSH server")
     demo.add_argument("--keep", action="store_true", help="keep the demo's files to look at")
@@ -244,7 +252,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # a terminal that cannot show it all
-    args = _parse(argv)
+    words = list(sys.argv[1:] if argv is None else argv)
+    if words[:1] == ["__complete"]:
+        from launcher.cli import complete
+
+        return complete.main(parser, words[1:])
+    args = _parse(words)
     if args.command == "kill" and bool(args.host) == args.all:
         print("se-remote kill: name processes or hosts, or give --all", file=sys.stderr)
         return EXIT_USAGE

@@ -146,6 +146,15 @@ class Output:
                 print(f"  try: {line}", file=self._err)
             self._err.flush()
 
+    @property
+    def unicode(self) -> bool:
+        """Whether stdout takes more than ASCII."""
+        return (self._out.encoding or "").lower().replace("-", "").startswith("utf")
+
+    def coloured(self, text: str, style: str) -> str:
+        """Part of a result, coloured where stdout is a terminal; style as in `say`."""
+        return self._styled(text, style, self._colour_out)
+
     def state(self, state: State) -> str:
         """The state's word, coloured where stdout is a terminal."""
         return self._styled(state.value, _STATE_COLOURS.get(state, ""), self._colour_out)
