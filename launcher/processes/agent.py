@@ -72,9 +72,9 @@ beat() {
 } 2>/dev/null
 prepare() {
   place; root=$base/.processes; home=$(printf %s "$HOME" | sed "s/'/'\\\\''/g")
+  find_awk || refuse shell "there is no awk on this machine (PATH=$PATH)" "install one: mawk, gawk or busybox"
   if [ ! -e "$base" ] && [ ! -h "$base" ]; then mkdir -m 700 "$base" 2>/dev/null; fi
   guard_base || refuse shell "cannot create $base" "df -h /tmp; ls -ld $base"
-  find_awk || refuse shell "there is no awk on this machine (PATH=$PATH)" "install one: mawk, gawk or busybox"
   read -r up rest </proc/uptime; offset=$(($(date +%s) - ${up%%.*}))
   fifo=$root/.watch/$$; tries=0
   rm -f "$fifo"

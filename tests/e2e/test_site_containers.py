@@ -152,7 +152,7 @@ def test_one_that_is_made_goes_with_its_process(bed):
     bed.go(work())
 
 
-@pytest.mark.parametrize("how", ["container", "wrapper", "kill-server"])
+@pytest.mark.parametrize("how", ["container", "wrapper", pytest.param("kill-server", marks=pytest.mark.slow)])
 def test_without_its_container_wrapper_or_window_it_ends_and_says_why(bed, how):
     bed.boxes.create("nav")
 

@@ -101,6 +101,7 @@ def test_a_one_shot_is_done_and_leaves_its_log(bed):
             await site.start([good, bad])
             assert (await heard.until("good", STOPPED)).code == 0
             assert (await heard.until("bad", DEAD)).code == 4
+            assert heard.states("good") == ["stopped"] and heard.states("bad") == ["dead"]
             assert len(bed.archived("good")) == 1
 
     go(work())
@@ -278,6 +279,21 @@ def test_stop_ends_what_is_stubborn_and_what_left_the_group(bed):
     go(work())
 
 
+def test_who_kills_does_not_wait_for_who_asks(bed):
+    async def work() -> None:
+        async with bed.site() as (site, heard):
+            launch = bed.launch("x", "trap '' INT TERM; while :; do sleep 0.1; done")
+            await site.start([launch])
+            await heard.until("x", READY)
+            gently = asyncio.ensure_future(site.stop([launch.key], grace=60.0))
+            await heard.until("x", State.STOPPING)
+            done = await asyncio.wait_for(site.stop([launch.key], force=True), 20)
+            assert done[launch.key].forced
+            assert (await asyncio.wait_for(gently, 20))[launch.key].state is STOPPED
+
+    go(work())
+
+
 def test_force_kills_at_once(bed):
     async def work() -> None:
         async with bed.site() as (site, heard):
@@ -291,7 +307,9 @@ def test_force_kills_at_once(bed):
     go(work())
 
 
-@pytest.mark.parametrize("how", ["kill-server", "kill-window", "wrapper"])
+@pytest.mark.parametrize(
+    "how", ["kill-server", pytest.param("kill-window", marks=pytest.mark.slow), "wrapper"]
+)
 def test_without_its_window_or_wrapper_it_ends_and_says_why(bed, how):
     async def work() -> None:
         async with bed.site() as (site, heard):
@@ -354,6 +372,7 @@ def test_a_lease_that_is_not_kept_ends_what_lives_by_it(bed):
     go(work())
 
 
+@pytest.mark.slow
 def test_a_lease_goes_on_at_the_next_site_and_ends_when_it_is_released(bed):
     async def work() -> None:
         launch = bed.launch("y", "sleep 1000", lease="l")
@@ -435,6 +454,7 @@ def test_tmux_that_is_missing_is_named_and_nothing_is_left(bed, tmp_path):
         "rmdir",
         "grep",
         "sleep",
+        "awk",
         "mv",
     ):
         (tmp_path / tool).symlink_to(shutil.which(tool))
@@ -498,7 +518,10 @@ SHELLS = {
 }
 
 
-@pytest.mark.parametrize("shell", list(SHELLS))
+@pytest.mark.parametrize(
+    "shell",
+    [shell if shell == "busybox" else pytest.param(shell, marks=pytest.mark.slow) for shell in SHELLS],
+)
 def test_under_every_sh(bed, shell):
     words = SHELLS[shell]
     if shutil.which(words[0]) is None:
