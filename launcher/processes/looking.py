@@ -18,10 +18,10 @@ from launcher.scripts import REPLY, script
 
 PLACE: Final = r"""
 place() {
-  if [ -z "$base" ]; then
+  case $base in ''|@*)  # @ID: inside of that container
     while read -r word uid rest; do [ "$word" = Uid: ] && break; done </proc/self/status
-    base=/tmp/se-remote-$uid
-  fi
+    base=/tmp/se-remote-$uid${base:+-${base#@}} ;;
+  esac
   root=$base/.processes
   cd /
 }

@@ -35,6 +35,8 @@ from launcher.processes.model import Key, Node, Seen
 from launcher.remains import epoch
 
 _ANSWER_S: Final = 15.0
+_ID: Final = 12
+"""Characters of a container's id in the name of our folder inside."""
 _COMMAND: Final = 200
 """Characters of a command that are shown."""
 
@@ -71,10 +73,11 @@ async def tree(
     for one in seen:
         if one.container and one.key in trees and one.state is not State.DEAD:
             boxes.setdefault(one.container, []).append(one.key)
-    inner = await asyncio.gather(*(_look_inside(runner, box, there, over) for box in boxes))
+    inner = await asyncio.gather(*(_look_inside(runner, box, over) for box in boxes))
     for (_, inside), answer in zip(boxes.items(), inner, strict=True):
         for key in inside:
-            below = read_tree(answer, roots[key], None) if answer is not None else ()
+            run = f"{answer.get('base')}/.processes/{looking.place_of(key)}" if answer is not None else ""
+            below = read_tree(answer, run, None) if answer is not None else ()
             trees[key] = _hung(trees[key], below)
     return trees
 
@@ -89,7 +92,7 @@ async def windows(runner: Runner, *, base: str = "") -> tuple[str, dict[str, str
     return f"{reply.get('base')}/tmux", {process or host: window for window, process, host in found}
 
 
-async def _look_inside(runner: Runner, container: str, base: str, over: float) -> Reply | None:
+async def _look_inside(runner: Runner, container: str, over: float) -> Reply | None:
     """`container`: as in `about`, ENGINE ID KEY [USER]. None when nothing can be asked there."""
     words = container.split(" ")
     if len(words) < 3:
@@ -97,7 +100,7 @@ async def _look_inside(runner: Runner, container: str, base: str, over: float) -
     inner = carried.inside("status", runner, docker.Box(*words[:4]))
     nonce = secrets.token_hex(12)
     try:
-        script = looking.tree(base=base, nonce=nonce, over=over)
+        script = looking.tree(base=f"@{words[1][:_ID]}", nonce=nonce, over=over)
         return await framed(words[2], inner, script, nonce, _ANSWER_S + 2 * over)
     except StageError:
         return None

@@ -156,6 +156,11 @@ class Stack:
                 await launcher.kill(*self._names, force=True)
 
 
+def slow(*values: Any) -> Any:
+    """A parameter of a test that `make test` leaves out: one more of a kind."""
+    return pytest.param(*values, marks=pytest.mark.slow)
+
+
 def until(condition: Any, seconds: float = 20.0) -> None:
     """Poll until it holds."""
     assert private.wait_until(condition, seconds)

@@ -13,7 +13,7 @@ import signal
 import time
 
 import pytest
-from stackbed import LONG, order, until
+from stackbed import LONG, order, slow, until
 
 
 def test_one_from_its_start_to_its_end(stack):
@@ -100,6 +100,7 @@ def test_kill_ends_what_traps_everything_and_force_does_not_wait_for_it(stack, f
     assert not stack.base().exists()
 
 
+@pytest.mark.slow
 def test_kill_all_is_every_process_of_the_inventory(stack):
     if list((stack.base().parent / f"se-remote-{os.getuid()}").glob("local*")):
         pytest.skip("somebody uses the host `local` of this machine")
@@ -147,12 +148,12 @@ def test_the_plan_is_the_order_and_the_commands_and_touches_nothing(stack):
     ("command", "code"),
     [
         ("exit 0", 0),
-        ("exit 7", 7),
+        slow("exit 7", 7),
         ("false; true", 0),
         ("true; exit 3", 3),
         ("kill -TERM $$", 143),
-        ("kill -9 $$", 137),
-        ("no_such_command_at_all", 127),
+        slow("kill -9 $$", 137),
+        slow("no_such_command_at_all", 127),
     ],
 )
 def test_wait_ends_with_the_exit_code_of_the_process(stack, command, code):
@@ -223,7 +224,7 @@ READY = {
 }
 
 
-@pytest.mark.parametrize("form", READY)
+@pytest.mark.parametrize("form", [slow("command"), "log", "file"])
 def test_ready_is_what_the_check_says(stack, form):
     check, action = READY[form]
     command = f"echo state: unknown; while [ ! -e ~/now ]; do sleep 0.05; done; {action}; {LONG}"

@@ -219,7 +219,8 @@ def test_in_a_container_as_docker_exec_does(world, boxes):
         ledger = boxes.dockerd.exec("nav", "cat", "/root/ledger").splitlines()
         assert sorted(ledger) == ["a inside", "b inside"]
         assert boxes.dockerd.exec("nav", "cat", "/root/rc-was-read") == "read\n"
-        assert "sleep 3611" in stack.good("status", "b", "--tree").out
+        shown = stack.good("status", "b", "--tree").out
+        assert "sleep 3611" in shown, shown
         stack.good("kill", "a", "b")
         assert "sleep 36" not in boxes.dockerd.run("top", "nav").stdout
         assert boxes.dockerd.state("nav") == "running"

@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
-from stackbed import LONG, until
+from stackbed import LONG, slow, until
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -18,7 +18,7 @@ ROOT = Path(__file__).resolve().parents[2]
 # -- never here instead of there
 
 
-@pytest.mark.parametrize("trouble", ["down", "unknown key", "no login"])
+@pytest.mark.parametrize("trouble", ["down", "unknown key", slow("no login")])
 def test_a_machine_that_cannot_be_had_is_an_error_and_nothing_runs_here(stack, trouble):
     witness = stack.folder / "ran here"
     stack.processes(
@@ -46,7 +46,7 @@ def test_a_machine_that_cannot_be_had_is_an_error_and_nothing_runs_here(stack, t
 # -- many
 
 
-@pytest.mark.parametrize("count", [10, pytest.param(100, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("count", [10, slow(100)])
 def test_many_independent_ones_on_one_machine(stack, count):
     """At sshd's default of ten sessions a connection."""
     entries = {f"p{n}": {"cmd": f"echo {n} >>~/ledger; {LONG}"} for n in range(count)}
@@ -310,6 +310,7 @@ def test_lines_of_a_megabyte_and_broken_utf_8_pass(stack):
     assert lines[1].startswith("broken ") and lines[1].endswith(" utf") and lines[2] == "end"
 
 
+@pytest.mark.slow
 def test_a_log_file_for_each_run_and_ten_of_them(stack):
     stack.processes(p={"cmd": "echo $(cat ~/n); exit 0", "persistent": False})
     for number in range(12):
@@ -337,7 +338,7 @@ def test_when_tmux_is_killed_nothing_is_an_orphan(stack):
     assert stack.states("p") == {"p": "ready"}
 
 
-@pytest.mark.parametrize("who", ["wrapper", "pid"])
+@pytest.mark.parametrize("who", ["wrapper", slow("pid")])
 def test_when_the_wrapper_or_the_process_is_killed_all_of_it_goes(stack, who):
     stack.processes(p={"cmd": "setsid sleep 3605 & sleep 3606"})
     stack.good("run", "p")
@@ -390,7 +391,7 @@ def test_tmux_missing_is_named(stack):
     assert not stack.file("started").exists()
 
 
-@pytest.mark.parametrize("shell", ["fish", "zsh", "dash", pytest.param("tcsh", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("shell", ["fish", slow("zsh"), slow("dash"), slow("tcsh")])
 def test_login_shells(stack, shell):
     path = shutil.which(shell)
     if path is None:
@@ -404,7 +405,7 @@ def test_login_shells(stack, shell):
     stack.good("kill", "p")
 
 
-@pytest.mark.parametrize("shell", ["bash", "busybox", "zsh"])
+@pytest.mark.parametrize("shell", [slow("bash"), "busybox", slow("zsh")])
 def test_what_sh_may_be(stack, shell):
     path = shutil.which(shell)
     if path is None:
@@ -434,7 +435,7 @@ def test_what_survives_is_named(stack):
     stack.good("run", "p")
     until(lambda: root_sleeps(), 10)
     (pid,) = root_sleeps()
-    done = stack.run("kill", "p")
+    done = stack.run("kill", "p", "--force")
     os.kill(pid, signal.SIGKILL)
     assert done.code == 1 and str(pid) in done.text, done.text
     until(lambda: not root_sleeps())
