@@ -6,6 +6,7 @@
     │   ├── Unreachable       3    connect or authenticate: the machine could not be reached
     │   │   └── NotTrusted         its host key is not known, or has changed
     │   ├── StartFailed       1    shell … start: reached, but the server does not start
+    │   │   ├── NoServer           reached, but its Python has no server, or one that speaks another wire
     │   │   └── NobodyListens      reached, but the server's socket leads nowhere (any more)
     │   └── NotReady          4    started, but it does not answer in time
     ├── Conflict              1    a server that does not fit is in use, or an exclusive host; names by whom
@@ -73,6 +74,10 @@ class NotTrusted(Unreachable):
 
 class StartFailed(StageError):
     """The machine was reached, but the server did not start there."""
+
+
+class NoServer(StartFailed):
+    """What `se-remote provision` is for: there is no server, or none of our wire version."""
 
 
 class NobodyListens(StartFailed):

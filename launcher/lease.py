@@ -37,6 +37,7 @@ from launcher.machines.pool import FindMachine, Machines
 from launcher.machines.runner import Asker, Limits, Runner
 from launcher.model import Event, HostSpec, Machine, SshOptions, State
 from launcher.plan import HostStatus, Stopped
+from launcher.provision.values import Provided, Say
 from launcher.remains import Remains, Run
 
 __all__ = ["Carried", "Inventory", "Launcher", "Lease"]
@@ -80,7 +81,7 @@ class Launcher:
         self._base = base
         starting = Starting(identity.who(), what, keep=keep_for if keep else None, base=base)
         self._hosts = Hosts(starting, self._reach, self._renew, on_event, keep=keep, logs_to=logs_to,
-                            reach_for_container=self._reach_for_container)  # fmt: skip
+                            reach_for_container=self._reach_for_container, environ=environ)  # fmt: skip
         self._crossing = Crossing(
             self._hosts.where,
             self._hosts.remark,
@@ -243,6 +244,17 @@ class Launcher:
         self._start_thread(2.5)
         return self._wait(self._over(host, work, then, kept))
 
+    def provide(
+        self,
+        hosts: Sequence[HostSpec],
+        saying: Callable[[HostSpec], Say],
+        packages: Sequence[str] = (),
+        python: str = "",
+    ) -> dict[str, Provided | LauncherError]:
+        """Have the server and packages on each host, side by side; see supplying.supply."""
+        self._start_thread(2.5)
+        return self._wait(self._provide(list(hosts), saying, tuple(packages), python))
+
     def clean(
         self, hosts: Sequence[HostSpec], *, dry: bool
     ) -> list[tuple[list[HostSpec], Remains | LauncherError]]:
@@ -358,6 +370,12 @@ class Launcher:
         self, host: HostSpec, work: Callable[[Runner], Awaitable[_T]], then: str, kept: bool
     ) -> _T:
         return await work(await self._hosts.where(host, then=then, kept=kept))
+
+    async def _provide(
+        self, hosts: list[HostSpec], saying: Callable[[HostSpec], Say], packages: tuple[str, ...], python: str
+    ) -> dict[str, Provided | LauncherError]:
+        work = (self._hosts.provide(host, saying(host), packages, python) for host in hosts)
+        return dict(zip([host.name for host in hosts], await asyncio.gather(*work), strict=True))
 
     async def _reach_for_container(self, host: HostSpec) -> Runner:
         assert self._machines is not None

@@ -272,7 +272,8 @@ class _LauncherOpener:
         """In the launcher's thread."""
         from launcher.model import Stage, State
 
-        if event.stage in (Stage.PUSH, Stage.FETCH):
+        going_on = event.stage is Stage.PROVISION and event.level == "info" and event.reason
+        if event.stage in (Stage.PUSH, Stage.FETCH) or going_on:
             self._say(event.level, f"[{event.name}] {event.reason}")
             return
         stages = self._stages.setdefault(event.name, [])

@@ -17,12 +17,14 @@ import threading
 from collections.abc import Callable, Sequence
 
 from launcher import __version__
+from launcher.cli import arguments_provision
 
 EXIT_USAGE = 2
 EXIT_INTERRUPTED = 130
 
 _COMMANDS = {
     "up": "launcher.cli.up",
+    "provision": "launcher.cli.provision",
     "extend": "launcher.cli.extend",
     "with": "launcher.cli.with_hosts",
     "status": "launcher.cli.status",
@@ -128,6 +130,7 @@ def parser() -> argparse.ArgumentParser:
     clean.add_argument("host", nargs="*", metavar="HOST", help="default: all of the inventory")
     clean.add_argument("--dry-run", action="store_true", help="only say what would be removed")
 
+    arguments_provision.add(command)
     _add_files(command)
     _add_call(command)
     inventory = commands.add_parser("inventory", help="check and show the inventory")
@@ -292,8 +295,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stdout.flush()
         return code
     except LauncherError as error:
-        from launcher.cli.output import Output
+        from launcher.cli.output import Output, typed
 
+        error.next_step = typed(error.next_step, args)
         Output().error(error)
         return error.exit_code
     except KeyboardInterrupt as interrupt:

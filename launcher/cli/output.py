@@ -5,7 +5,9 @@ Rules: progress and errors go to stderr, results to stdout; colours and live lin
 
 from __future__ import annotations
 
+import argparse
 import os
+import re
 import shutil
 import sys
 import threading
@@ -13,6 +15,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import TextIO
 
+from launcher.command import quote
 from launcher.errors import LauncherError
 from launcher.machines.runner import Asker
 from launcher.model import Event, Stage, State
@@ -147,6 +150,7 @@ class StageProgress:
         self._width = max([len(n) for n in names], default=0)
         self._lock = threading.Lock()
         self._running: dict[str, tuple[Stage, float]] = {}
+        self._remarks: dict[str, str] = {}
         self._finished = threading.Event()
         self._thread: threading.Thread | None = None
 
@@ -169,7 +173,9 @@ class StageProgress:
         with self._lock:
             previous = self._running.get(event.name)
             if previous is not None and previous[0] is event.stage and not over:
+                self._remarks[event.name] = event.reason
                 return  # a remark within a stage
+            self._remarks.pop(event.name, None)
             self._running.pop(event.name, None)
             if event.stage is not None and not over:
                 self._running[event.name] = (event.stage, event.time)
@@ -178,6 +184,15 @@ class StageProgress:
             self._line(event.name, stage.value, event.time - since, "failed" if failed else "")
         if event.reason and event.level == "warning":  # an error is said once, by whoever it ends
             self._output.say(f"{event.name:<{self._width}}  {event.reason}", event.level)
+
+    def tell(self, name: str, text: str, style: str = "") -> None:
+        """A remark about a host that stays on the terminal."""
+        self._output.say(f"{name:<{self._width}}  {text}", style)
+
+    def live(self, name: str, text: str) -> None:
+        """What a host is at just now, within its stage."""
+        with self._lock:
+            self._remarks[name] = text
 
     def done(self, name: str, text: str) -> None:
         """The last line of a host."""
@@ -190,8 +205,21 @@ class StageProgress:
         while not self._finished.wait(_LIVE_PERIOD):
             now = time.monotonic()
             with self._lock:
-                running = [f"{n}: {s.value} {now - t:.1f} s" for n, (s, t) in self._running.items()]
+                running = [
+                    f"{n}: {self._remarks.get(n) or s.value} {now - t:.1f} s"
+                    for n, (s, t) in self._running.items()
+                ]
             self._output.show_live("… " + " · ".join(running) if running else "")
+
+
+def typed(next_step: str, args: argparse.Namespace) -> str:
+    """A command of ours that is to be tried, with the inventory that was named on this command line."""
+    if not getattr(args, "inventory", None):
+        return next_step
+    ours = quote(["se-remote", "-i", args.inventory])
+    return re.sub(
+        r"(^|: |&& )se-remote (?!-)", lambda found: f"{found[1]}{ours} ", next_step, flags=re.MULTILINE
+    )
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
