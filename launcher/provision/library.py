@@ -43,6 +43,10 @@ class Library:
         """Keep a wheel that was made here of a source, for pip to find."""
         _write(self.folder / "built" / name, data)
 
+    def has_built(self) -> bool:
+        """Whether anything was."""
+        return any((self.folder / "built").glob("*.whl"))
+
     def plan(self, key: str) -> tuple[Wheel, ...] | None:
         """What was found for that key, if all of it is still here, and whole."""
         try:

@@ -20,6 +20,7 @@ from typing import Any
 
 from launcher import __version__, files
 from launcher.errors import InventoryError, LauncherError, StageError, StartFailed, Unreachable
+from launcher.files.channel import in_thread
 from launcher.files.plan import amount
 from launcher.frames import framed
 from launcher.inventory.provision import is_path
@@ -92,7 +93,7 @@ class Provider:
 
     async def _wanted(self, packages: Sequence[str], resolver: Resolver) -> Wanted:
         try:
-            own = packing.own_wheel(__version__)
+            own = await in_thread(packing.own_wheel, __version__)
         except packing.NotInstalled as error:
             text = "se-remote is not installed here, it runs from its sources: nothing says what it needs"
             raise LauncherError(text, "in that folder: python3 -m pip install -e .") from error

@@ -6,9 +6,9 @@ there is no machine code in it: such a wheel fits every machine. Which ones thes
 resolution for this machine.
 
     1  what was found for the same needs before: no pip, no network
-    2  pip for the target, with what was built before
-    3  what pip would build for this machine is built; 2 again
-    4  what of the rest has no wheel for the target is built; 2 again
+    2  pip for the target, with what was built before; the first time that would be in vain
+    3  what pip would build for this machine is built; pip for the target
+    4  what of the rest has no wheel for the target is built; pip for the target
     5  without an index, from what is kept here: when the index cannot be reached
 """
 
@@ -30,6 +30,7 @@ from launcher.provision.values import Python, Wanted, Wheel
 
 TOOL: Final = "installer>=0.7,<2"
 """What installs wheels there: a wheel itself, of the standard library only."""
+_OURS: Final = "se_remote-"
 _NO_COMPILER: Final = {"CC": "false", "CXX": "false"}
 _OFFLINE: Final = re.compile(
     r"name resolution|Name or service not known|NewConnectionError|Max retries|Connection refused|timed out|"
@@ -46,6 +47,7 @@ class Resolver:
     def __init__(self, host: str, library: Library, pip: Callable[[], Pip], tell: Tell) -> None:
         self._host, self._library, self._find_pip, self._tell = host, library, pip, tell
         self._again = f"se-remote provision {host}"
+        self._own = ""
 
     async def found(self, wanted: Wanted, python: Python) -> tuple[tuple[Wheel, ...], Wheel]:
         """All wheels, and the one of the tool. Raises StageError."""
@@ -54,10 +56,11 @@ class Resolver:
             if reason:
                 step = f"build it on a machine like {self._host}: python3 -m pip wheel --no-deps …"
                 raise self._error(f"{wheel.name} cannot be installed there: {reason}", step)
-        tool = await self._cached([TOOL], (), python, f"tool-{_key(python)}")
-        key = wanted.needs(python)
-        rest = await self._cached([*wanted.requires, *wanted.names], wanted.wheels, python, key)
-        return (wanted.own, *rest), tool[0]
+        needs = [*wanted.requires, *wanted.names, TOOL]
+        found = await self._cached(needs, wanted, python)
+        tool = next(wheel for wheel in found if wheel.name.startswith("installer-"))
+        rest = [wheel for wheel in found if wheel is not tool]
+        return (wanted.own, *rest), tool
 
     async def of_folder(self, folder: Path) -> Wheel:
         """The wheel of a local project; built anew when something in it has changed."""
@@ -75,47 +78,53 @@ class Resolver:
         self._library.remember(f"folder-{key}", [wheel])
         return wheel
 
-    async def _cached(
-        self, needs: Sequence[str], wheels: Sequence[Wheel], python: Python, key: str
-    ) -> tuple[Wheel, ...]:
+    async def _cached(self, needs: Sequence[str], wanted: Wanted, python: Python) -> tuple[Wheel, ...]:
+        key = wanted.needs(python)
         known = self._library.plan(key)
         if known is not None:
             return known
         self._tell(f"looking for {_named(needs)}")
-        paths = await self._resolve([*needs, *(str(wheel.path) for wheel in wheels)], python)
-        given = {wheel.name: wheel for wheel in wheels}
-        found = [given.get(name) or self._library.add(name, data) for name, data in paths]
+        self._own = str(wanted.own.path.parent)  # a package may need se-remote itself
+        paths = await self._resolve([*needs, *(str(wheel.path) for wheel in wanted.wheels)], python)
+        given = {wheel.name: wheel for wheel in wanted.wheels}
+        found = [
+            given.get(name) or self._library.add(name, data)
+            for name, data in paths
+            if not name.startswith(_OURS)
+        ]
         self._library.remember(key, found)
         return tuple(found)
 
     async def _resolve(self, needs: Sequence[str], python: Python) -> list[tuple[str, bytes]]:
-        first, found = await self._ask(needs, python)
-        if found is not None:
-            return found
-        if not _offline(first):
+        first = None
+        if self._library.has_built():
+            first, found = await self._ask(needs, python)
+            if found is not None:
+                return found
+        if first is None or not _offline(first):
             candidates = await self._for_this_machine(needs)
             sources = [name for name, is_source in candidates.items() if is_source]
             for chosen in (sources, None):
                 if chosen is None:
                     chosen = await self._without_wheel([n for n in candidates if n not in sources], python)
-                if not chosen:
+                if not chosen and first is not None:
                     continue
                 await self._build(chosen, python)
                 done, found = await self._ask(needs, python)
                 if found is not None:
                     return found
                 first = done
-        _, found = await self._ask(needs, python, index=False)
+        last, found = await self._ask(needs, python, index=False)
         if found is not None:
             self._tell("the package index was of no use: taken from what this machine keeps")
             return found
-        raise self._failed(f"there are no wheels for {python.short} on {python.machine}", first)
+        raise self._failed(f"there are no wheels for {python.short} on {python.machine}", first or last)
 
     async def _ask(
         self, needs: Sequence[str], python: Python, *, index: bool = True
     ) -> tuple[Completed, list[tuple[str, bytes]] | None]:
         """What pip finds for the target; None: it does not."""
-        where = ["--find-links", str(self._library.folder / "built")]
+        where = ["--find-links", str(self._library.folder / "built"), "--find-links", self._own]
         if not index:
             where += ["--no-index", "--find-links", str(self._library.wheels)]
         (self._library.folder / "built").mkdir(parents=True, exist_ok=True)
@@ -132,6 +141,7 @@ class Resolver:
         with self._library.work() as work:
             report = work / "report.json"
             words = ["install", "--dry-run", "--ignore-installed", "--quiet", "--report", str(report)]
+            words += ["--retries", "1", "--find-links", self._own]
             done = await self._find_pip().run(*words, *needs)
             if done.exit_code != 0:
                 return {}
@@ -193,10 +203,6 @@ def _read_report(report: Any) -> dict[str, bool]:
 
 def _offline(done: Completed) -> bool:
     return bool(_OFFLINE.search(done.stderr.decode("utf-8", "replace")))
-
-
-def _key(python: Python) -> str:
-    return re.sub(r"[^a-z0-9]+", "-", python.target.lower())
 
 
 def _named(needs: Sequence[str]) -> str:
