@@ -59,7 +59,7 @@ def unfit(python: Python) -> tuple[str, str]:
 
 
 def platforms(python: Python) -> tuple[str, ...]:
-    """Platform tags that the interpreter takes, the best first."""
+    """Platform tags that the interpreter takes, the best first: what was built for it, then the newest."""
     archs: tuple[str, ...] = (python.machine,)
     if python.bits == 32 and python.machine in _32BIT:
         archs = _32BIT[python.machine]
@@ -72,7 +72,7 @@ def platforms(python: Python) -> tuple[str, ...]:
                     tags.append(f"{_LEGACY[minor]}_{arch}")
         if python.musl is not None:
             tags += [f"musllinux_{python.musl[0]}_{minor}_{arch}" for minor in range(python.musl[1], -1, -1)]
-    return (*tags, *(f"linux_{arch}" for arch in archs))
+    return (*(f"linux_{arch}" for arch in archs), *tags)
 
 
 def pip_words(python: Python) -> list[str]:

@@ -136,8 +136,8 @@ class Box(Terminal):
     @staticmethod
     def options(version: str) -> list[str]:
         at = prefix(version)
-        library = f"/opt/py/lib/python{version}"
-        words = ["-v", f"{at}:/opt/py:ro", "-e", "PATH=/opt/py/bin:/usr/bin:/bin"]
+        library = f"{at}/lib/python{version}"
+        words = ["-v", f"{at}:{at}:ro", "-e", f"PATH={at}/bin:/usr/bin:/bin"]
         for name in ("site-packages", "ensurepip", "venv"):
             words += ["--mount", f"type=tmpfs,destination={library}/{name},readonly"]
         if not (at / "bin" / "python3").exists():
