@@ -15,6 +15,7 @@ import contextlib
 import hashlib
 import json
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -43,9 +44,14 @@ class Library:
         """Keep a wheel that was made here of a source, for pip to find."""
         _write(self.folder / "built" / name, data)
 
-    def has_built(self) -> bool:
-        """Whether anything was."""
-        return any((self.folder / "built").glob("*.whl"))
+    def has_built(self, pin: str = "") -> bool:
+        """Whether `pin`, ``name==version``, was; without one: whether anything was."""
+        names = [path.name for path in (self.folder / "built").glob("*.whl")]
+        return (
+            bool(names)
+            if not pin
+            else any(_plain("==".join(name.split("-")[:2])) == _plain(pin) for name in names)
+        )
 
     def plan(self, key: str) -> tuple[Wheel, ...] | None:
         """What was found for that key, if all of it is still here, and whole."""
@@ -110,6 +116,10 @@ def digest_of_folder(folder: Path) -> str:
             file = os.path.join(path, name)
             total.update(f"{os.path.relpath(file, folder)}\0{_digest(Path(file))}\0".encode())
     return total.hexdigest()[:16]
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()
 
 
 def _digest(path: Path) -> str:

@@ -148,18 +148,25 @@ class Resolver:
             return _read_report(json.loads(report.read_text("utf-8")))
 
     async def _without_wheel(self, pins: Iterable[str], python: Python) -> list[str]:
-        """Those that no wheel for the target is there of."""
-        missing = []
+        """Those that no wheel for the target is there of: pip names them, one at a time."""
+        left, missing = list(pins), list[str]()
+        where = ["--find-links", str(self._library.folder / "built")]
         with self._library.work() as work:
-            for pin in pins:
-                words = ["download", "--no-deps", *pip_words(python), "-d", str(work), pin]
-                done = await self._find_pip().run(*words, "--find-links", str(self._library.folder / "built"))
-                if done.exit_code != 0:
-                    missing.append(pin)
+            while left:
+                words = ["download", "--no-deps", *pip_words(python), *where, "-d", str(work)]
+                done = await self._find_pip().run(*words, *left)
+                said = re.search(rb"No matching distribution found for (\S+)", done.stderr)
+                named = [pin for pin in left if said and pin == said[1].decode("utf-8", "replace")]
+                if done.exit_code == 0 or not named:
+                    break
+                missing += named
+                left = [pin for pin in left if pin not in named]
         return missing
 
     async def _build(self, pins: Sequence[str], python: Python) -> None:
         for pin in pins:
+            if self._library.has_built(pin):
+                continue
             name = pin.partition("==")[0]
             self._tell(f"building {pin}, of which there is no wheel for Python {python.short}")
             with self._library.work() as work:
