@@ -8,6 +8,7 @@ wheel.
 from __future__ import annotations
 
 import base64
+import contextlib
 import hashlib
 import importlib.metadata
 import importlib.util
@@ -104,6 +105,16 @@ def pure(name: str, data: bytes) -> Packed | None:
     files[f"{folder}/WHEEL"] = _wheel_file("se-remote, of a wheel without machine code").encode()
     distribution, version = name.split("-")[:2]
     return Packed(f"{distribution}-{version}-py3-none-any.whl", packed(files, folder))
+
+
+def about(data: bytes) -> str:
+    """A digest of a wheel's METADATA; of one that is none: of all of it."""
+    found = data
+    with contextlib.suppress(zipfile.BadZipFile, KeyError), zipfile.ZipFile(io.BytesIO(data)) as archive:
+        found = b"".join(
+            archive.read(name) for name in archive.namelist() if name.endswith(".dist-info/METADATA")
+        )
+    return hashlib.sha256(found).hexdigest()
 
 
 def packed(files: Mapping[str, bytes], folder: str) -> bytes:

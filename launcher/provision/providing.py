@@ -14,7 +14,7 @@ import json
 import os
 import secrets
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -100,7 +100,8 @@ class Provider:
         names, wheels = [], []
         for word in packages:
             if is_path(word):
-                wheels.append(await self._given(Path(os.path.expanduser(word)), word, resolver))
+                wheel = await self._given(Path(os.path.expanduser(word)), word, resolver)
+                wheels.append(replace(wheel, about=packing.about(wheel.path.read_bytes())))
             else:
                 names.append(word)
         kept = self._library.add(own.name, own.data, apart=True)

@@ -82,18 +82,18 @@ class Resolver:
         key = wanted.needs(python)
         known = self._library.plan(key)
         if known is not None:
-            return known
+            return (*wanted.wheels, *known)
         self._tell(f"looking for {_named(needs)}")
         self._own = str(wanted.own.path.parent)  # a package may need se-remote itself
         paths = await self._resolve([*needs, *(str(wheel.path) for wheel in wanted.wheels)], python)
-        given = {wheel.name: wheel for wheel in wanted.wheels}
+        given = {wheel.name for wheel in wanted.wheels}
         found = [
-            given.get(name) or self._library.add(name, data)
+            self._library.add(name, data)
             for name, data in paths
-            if not name.startswith(_OURS)
+            if name not in given and not name.startswith(_OURS)
         ]
         self._library.remember(key, found)
-        return tuple(found)
+        return (*wanted.wheels, *found)
 
     async def _resolve(self, needs: Sequence[str], python: Python) -> list[tuple[str, bytes]]:
         first = None

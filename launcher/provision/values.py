@@ -48,6 +48,8 @@ class Wheel:
 
     path: Path
     digest: str
+    about: str = ""
+    """Of one that was given or made of a folder: digest of what it says of itself, and so of its needs."""
 
     @property
     def name(self) -> str:
@@ -75,12 +77,13 @@ class Wanted:
 
     def needs(self, python: Python) -> str:
         """A key for what has to be looked for: the same key, the same wheels."""
-        wheels = sorted([wheel.name, wheel.digest] for wheel in self.wheels)
+        wheels = sorted([wheel.name, wheel.about] for wheel in self.wheels)
         return _digest([sorted(self.requires), sorted(self.names), wheels, python.target])
 
     def request(self, python: Python) -> str:
         """A key for all of it, on that interpreter."""
-        return _digest([self.needs(python), self.own.digest, python.executable, python.version])
+        wheels = sorted(wheel.digest for wheel in (self.own, *self.wheels))
+        return _digest([self.needs(python), wheels, python.executable, python.version])
 
 
 @dataclass(frozen=True)

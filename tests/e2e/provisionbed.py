@@ -10,6 +10,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import dockerd as engines
 import pytest
 import sshd as private
 from commandline import BIN, Done, Terminal
@@ -67,8 +68,10 @@ class Bare(Terminal):
 
     def bare(self, **more: str) -> str:
         """The host as one would write it: `python` is not named."""
-        text = self.entry(self.name, **more)
-        return "".join(f"{line}\n" for line in text.splitlines() if not line.startswith("    python:"))
+        lines = [line for line in self.entry(self.name).splitlines() if not line.startswith("    python:")]
+        return "".join(
+            f"{line}\n" for line in [*lines, *(f"    {key}: {value}" for key, value in more.items())]
+        )
 
     @property
     def environ(self) -> dict[str, str]:
@@ -86,7 +89,8 @@ class Bare(Terminal):
 
     def whole(self) -> list[str]:
         """Environments that are complete."""
-        return sorted(path.parent.name for path in self.venvs.glob("*/provision.json"))
+        found = {path.parent.name for path in self.venvs.glob("*/provision.json")}
+        return sorted(found - {"current"})
 
     def client(self, checkout: Path, *words: str) -> Done:
         """`se-remote` of another checkout."""
@@ -130,7 +134,8 @@ class Box(Terminal):
         self.cache, self.boxes = cache, boxes
         self.more: dict[str, str] = {}
         self.box = f"bare-{self.name}"
-        boxes.create(self.box, *self.options(version), *more)
+        self.words = [*self.options(version), *more]
+        boxes.create(self.box, *self.words)
         self.write_inventory(self.entry_text())
 
     @staticmethod
@@ -144,9 +149,14 @@ class Box(Terminal):
             pytest.skip(f"{at} has no python3")
         return words
 
-    def entry_text(self, *more: str) -> str:
+    def image(self) -> dict[str, object]:
+        """`docker` of a container that is made, and as bare."""
+        return {"image": engines.IMAGE, "run": ["--network", "none", "-v", "/usr:/usr:ro", *self.words]}
+
+    def entry_text(self, *more: str, docker: str = "") -> str:
         env = json.dumps({private.MARK: self.world.mark, **private.SOON})
-        lines = [f"  {self.name}:", "    machine: local", f"    docker: {self.box}", f"    env: {env}", *more]
+        lines = [f"  {self.name}:", "    machine: local", f"    docker: {docker or self.box}"]
+        lines += ["    aliases: [lab-pc]", f"    env: {env}", *more]
         return "\n".join(lines) + "\n"
 
     @property
