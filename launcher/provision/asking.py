@@ -56,8 +56,8 @@ if sys.version_info >= (3, 8):
     try:
         with open(os.path.join(current, "provision.json")) as file:
             out["manifest"] = json.load(file)
-        words = [os.path.join(current, "bin", "python"), "-E", "-s", "-S", "-c",
-                 "import sys; print(*sys.version_info[:3])"]
+        words = [os.path.join(current, "bin", "python"), "-I", "-c",
+                 "import sys, remote_exec.server, zmq, msgpack; print(*sys.version_info[:3])"]
         out["works"] = said(words) == " ".join(str(part) for part in out["manifest"]["python"])
     except (OSError, ValueError, KeyError, TypeError):
         pass

@@ -40,6 +40,16 @@ class Library:
             _set_time(path, digest)
         return Wheel(path, digest)
 
+    def take(self, path: Path) -> Wheel:
+        """Keep the file of a wheel, which goes from where it was."""
+        digest = _digest(path)
+        _set_time(path, digest)
+        path.chmod(0o644)
+        self.wheels.mkdir(parents=True, exist_ok=True)
+        kept = self.wheels / path.name
+        os.replace(path, kept)
+        return Wheel(kept, digest)
+
     def built(self, name: str, data: bytes) -> None:
         """Keep a wheel that was made here of a source, for pip to find."""
         _write(self.folder / "built" / name, data)
@@ -123,7 +133,11 @@ def _plain(name: str) -> str:
 
 
 def _digest(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+    total = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            total.update(block)
+    return total.hexdigest()
 
 
 def _set_time(path: Path, digest: str) -> None:

@@ -48,6 +48,7 @@ class Resolver:
         self._host, self._library, self._find_pip, self._tell = host, library, pip, tell
         self._again = f"se-remote provision {host}"
         self._own = ""
+        self._given: frozenset[str] = frozenset()
 
     async def found(self, wanted: Wanted, python: Python) -> tuple[tuple[Wheel, ...], Wheel]:
         """All wheels, and the one of the tool. Raises StageError."""
@@ -85,17 +86,12 @@ class Resolver:
             return (*wanted.wheels, *known)
         self._tell(f"looking for {_named(needs)}")
         self._own = str(wanted.own.path.parent)  # a package may need se-remote itself
-        paths = await self._resolve([*needs, *(str(wheel.path) for wheel in wanted.wheels)], python)
-        given = {wheel.name for wheel in wanted.wheels}
-        found = [
-            self._library.add(name, data)
-            for name, data in paths
-            if name not in given and not name.startswith(_OURS)
-        ]
+        self._given = frozenset(wheel.name for wheel in wanted.wheels)
+        found = await self._resolve([*needs, *(str(wheel.path) for wheel in wanted.wheels)], python)
         self._library.remember(key, found)
         return (*wanted.wheels, *found)
 
-    async def _resolve(self, needs: Sequence[str], python: Python) -> list[tuple[str, bytes]]:
+    async def _resolve(self, needs: Sequence[str], python: Python) -> list[Wheel]:
         first = None
         if self._library.has_built():
             first, found = await self._ask(needs, python)
@@ -122,7 +118,7 @@ class Resolver:
 
     async def _ask(
         self, needs: Sequence[str], python: Python, *, index: bool = True
-    ) -> tuple[Completed, list[tuple[str, bytes]] | None]:
+    ) -> tuple[Completed, list[Wheel] | None]:
         """What pip finds for the target; None: it does not."""
         where = ["--find-links", str(self._library.folder / "built"), "--find-links", self._own]
         if not index:
@@ -134,14 +130,19 @@ class Resolver:
             done = await self._find_pip().run(*words)
             if done.exit_code != 0:
                 return done, None
-            return done, [(path.name, path.read_bytes()) for path in sorted(work.glob("*.whl"))]
+            new = [path for path in sorted(work.glob("*.whl")) if not self._known(path.name)]
+            return done, [self._library.take(path) for path in new]
+
+    def _known(self, name: str) -> bool:
+        return name in self._given or name.startswith(_OURS)
 
     async def _for_this_machine(self, needs: Sequence[str]) -> dict[str, bool]:
         """What pip would install here, ``name==version``, and whether that is a source; {}: nothing."""
         with self._library.work() as work:
             report = work / "report.json"
             words = ["install", "--dry-run", "--ignore-installed", "--quiet", "--report", str(report)]
-            words += ["--retries", "1", "--find-links", self._own]
+            # --target: nothing here is in the way, also where the system's Python is not to be touched
+            words += ["--retries", "1", "--find-links", self._own, "--target", str(work / "none")]
             done = await self._find_pip().run(*words, *needs)
             if done.exit_code != 0:
                 return {}

@@ -136,8 +136,11 @@ def _missing(folder: str, files: list[list[str]]) -> list[str]:
     missing = []
     for name, digest in files:
         try:
+            total = hashlib.sha256()
             with open(os.path.join(folder, name), "rb") as file:
-                whole = hashlib.sha256(file.read()).hexdigest() == digest
+                while block := file.read(1 << 20):
+                    total.update(block)
+            whole = total.hexdigest() == digest
         except FileNotFoundError:
             whole = False
         if not whole:
