@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import sshd as private
-from provisionbed import Bare, Box, checkout, prefix
+from provisionbed import VENVS, Bare, Box, checkout, prefix
 
 NEWEST = "3.13"
 pytestmark = pytest.mark.timeout(600)
@@ -92,11 +92,13 @@ def test_interrupted_half_way_and_repeated(bare):
     process = bare.start("se-remote", "provision", bare.name)
     assert private.wait_until(lambda: [*bare.venvs.glob("*/lib/*/site-packages/*")], 240)
     process.kill()
-    there = [text for text in private.marked(bare.world.mark) if str(bare.venvs) in text]
-    for text in there:  # the machine itself goes down
-        os.kill(int(text.split()[0]), signal.SIGKILL)
+    there = [int(text.split()[0]) for text in private.marked(bare.world.mark) if VENVS in text]
+    for number in (signal.SIGSTOP, signal.SIGKILL):  # the machine itself goes down, all of it at once
+        for pid in there:
+            os.kill(pid, number)
     process.communicate(timeout=30)
-    assert there and bare.whole() == [] and not (bare.venvs / "current").is_symlink()
+    assert len(there) >= 2 and bare.whole() == [] and not (bare.venvs / "current").is_symlink()
+    assert [*bare.venvs.glob("*/lib")], "half of it is there"
     refused = bare.se_remote("up", bare.name)
     assert f"try: se-remote provision {bare.name}\n" in refused.err
     done = bare.provision()
@@ -125,12 +127,20 @@ def test_an_old_environment_goes_when_nobody_uses_it(bare, folder):
     said = bare.se_remote("call", bare.name, "run_process", "command=true")
     assert said.code == 0, "its server goes on in the old one"
     assert bare.se_remote("kill", bare.name).code == 0
+    dropped = bare.provision()
+    assert dropped.code == 0 and "in use again" in dropped.err, dropped.text
+    assert bare.whole() == [old], "the other one is gone"
+
+
+@pytest.mark.slow
+def test_a_package_that_changes(bare, folder):
+    assert bare.provision("--with", str(package(folder, "se_remote_test_actions"))).code == 0
     again = bare.provision("--with", str(folder / "se_remote_test_actions"))
     assert again.code == 0 and "nothing to do" in again.err
     changed = folder / "se_remote_test_actions" / "se_remote_test_actions.py"
     changed.write_text("there = 'changed'\n")
     assert bare.provision("--with", str(changed.parent)).code == 0
-    assert len(bare.whole()) == 1, "both older ones are gone"
+    assert len(bare.whole()) == 1, "the older one is gone"
     site = bare.current() / "lib" / "python3.10" / "site-packages"
     assert (site / changed.name).read_text() == changed.read_text()
     dropped = bare.provision()
@@ -211,6 +221,7 @@ def test_auto_in_an_inventory(bare):
     assert again.code == 0 and "provision" not in again.err, again.text
 
 
+@pytest.mark.slow
 def test_auto_in_containers(world, boxes, cache):
     """One that is there, and one that is made for the lease and is bare each time."""
     box = Box(world, boxes, cache)
