@@ -82,6 +82,9 @@ async def bring_up(
         found = await _ask_for_server(spec, runner, starting, token, note)
         if plan.fits(spec, found):
             return Up(found, token, runner)
+        if found.started and found.endpoint.get("wire") != plan.WIRE:
+            await stop(spec.name, runner, token=token, grace=2.0, patience=0.0, base=starting.base)
+            raise plan.other_wire(spec, found)
         note(Stage.STOP, "replacing a server that was started with another configuration")
         stopped = await stop(spec.name, runner, mode="unused", base=starting.base, client=starting.client_id)
         if stopped.how == "used":

@@ -42,7 +42,7 @@ async def enter(spec: HostSpec, outer: Runner, *, token: str, base: str, note: N
     script = docker.enter(spec, slug, base=base, nonce=nonce, token=token)
     limit = docker.PULL_S if spec.docker is not None and spec.docker.image else docker.ENTER_S
     reply = await framed(spec.name, outer, script, nonce, limit, note=note)
-    return runner_in(spec.name, outer, docker.read_enter(spec, reply), spec.python)
+    return runner_in(spec.name, outer, docker.read_enter(spec, reply), spec.interpreter)
 
 
 async def hold(spec: HostSpec, inner: ContainerRunner, *, token: str, base: str, inside: str) -> None:

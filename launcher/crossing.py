@@ -205,7 +205,7 @@ class Crossing:
         done = await files.push(
             host.name,
             runner,
-            path_word(host.python),
+            path_word(host.interpreter),
             folder.path,
             to,
             progress=telling,
@@ -297,7 +297,7 @@ class Crossing:
                 text = f"{shown(name)} exists already in {item.into}: what the host has is beside it as"
                 self._remark(host, Stage.FETCH, f"{text} {shown(here)}", "warning")
 
-        python = path_word(host.python)
+        python = path_word(host.interpreter)
         fetched = await files.fetch(
             host.name, runner, python, item.there, item.into, progress=telling, beside=stored
         )

@@ -6,6 +6,7 @@
     │   ├── Unreachable       3    connect or authenticate: the machine could not be reached
     │   │   └── NotTrusted         its host key is not known, or has changed
     │   ├── StartFailed       1    shell … start: reached, but the server does not start
+    │   │   ├── NoServer           reached, but its Python has no server, or one that speaks another wire
     │   │   ├── NobodyListens      reached, but the server's socket leads nowhere (any more)
     │   │   └── ProcessDied        a process died before it was ready; a one-shot did not end with 0
     │   └── NotReady          4    started, but it does not answer in time
@@ -77,6 +78,10 @@ class NotTrusted(Unreachable):
 
 class StartFailed(StageError):
     """The machine was reached, but the server did not start there."""
+
+
+class NoServer(StartFailed):
+    """What `se-remote provision` is for: there is no server, or none of our wire version."""
 
 
 class NobodyListens(StartFailed):

@@ -21,10 +21,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from launcher import bootstrap, carried, docker, logs, plan
+from launcher import bootstrap, carried, docker, logs, plan, supplying
 from launcher.bootstrap import Starting, Up
 from launcher.depends import CloseHost, Depends, hosts_of
-from launcher.errors import Aborted, LauncherError, StageError, StartFailed
+from launcher.errors import Aborted, LauncherError, NoServer, StageError, StartFailed
 from launcher.machines.container import ContainerRunner
 from launcher.machines.runner import Runner, remove_path
 from launcher.model import Event, HostSpec, Stage, State
@@ -33,6 +33,7 @@ from launcher.processes.course import root_of
 from launcher.processes.engine import Engine
 from launcher.processes.graph import Stack
 from launcher.processes.run import Run
+from launcher.provision.values import Provided, Say
 from launcher.ways import Renew, Way
 
 LAST_ERRORS = 1.0
@@ -124,11 +125,13 @@ class Hosts:
         logs_to: Path | None = None,
         reach_for_container: Reach | None = None,
         engine: Callable[[], Engine] | None = None,
+        environ: Mapping[str, str] | None = None,
     ) -> None:
         """`reach_for_container`: as `reach`, with room for a tunnel into one.
 
         `keep`: what is started stays up when this is closed. `logs_to`: see Launcher. `engine`: runs what is
         depended on."""
+        self._environ = environ or {}
         self._logs_to = logs_to
         self._renew = renew
         self.client_id = secrets.token_hex(8)
@@ -228,12 +231,12 @@ class Hosts:
         try:
             reach = self._reach if host.docker is None else self._reach_for_container
             runner = await self._enter(host, await reach(host), token)
-            up = await self._bring_up(host, runner, token)
+            up = await self._with_server(host, runner, token)
             runner = up.runner or runner
             self._event(host, Stage.TUNNEL, State.RUNNING, "started" if up.started else "was up")
             part = logs.Part(up.found.began, up.found.written)
             inner = runner if host.docker is not None else None
-            opened = _Open(await self._lead_there(host, runner, up), token, part, inner)
+            opened = _Open(await self._lead_there(host, runner, up), up.token, part, inner)
         except StageError as error:
             self._event(host, error.stage, State.DEAD, error.cause, "error")
             raise
@@ -257,6 +260,54 @@ class Hosts:
                 inner = await asyncio.wait_for(entering, 4)
                 await carried.leave(host.name, inner, token=token, base=self._base)
             raise
+
+    async def _with_server(self, host: HostSpec, runner: Runner, token: str) -> Up:
+        """Brought up. What is not there is provided first, when the inventory says so."""
+        if not supplying.auto_first(host):
+            try:
+                return await self._bring_up(host, runner, token)
+            except NoServer:
+                if not supplying.auto(host):
+                    raise
+            token = bootstrap.new_token()
+            outer = runner.outer if isinstance(runner, ContainerRunner) else runner
+            runner = await self._enter(host, outer, token)
+        try:
+            await supplying.supply(host, runner, self._environ, self._saying(host))
+        except BaseException:
+            if isinstance(runner, ContainerRunner):
+                await _to_its_end(carried.leave(host.name, runner, token=token, base=self._base))
+            raise
+        return await self._bring_up(host, runner, token)
+
+    async def provide(
+        self, host: HostSpec, say: Say, packages: tuple[str, ...], python: str
+    ) -> Provided | LauncherError:
+        """Have the server and packages where it is to run; nothing is started."""
+        token = bootstrap.new_token()
+        self._event(host, Stage.CONNECT, State.STARTING, str(host.machine))
+        try:
+            reach = self._reach if host.docker is None else self._reach_for_container
+            place = supplying.entered(
+                host, await reach(host), token=token, base=self._base, note=self._noting(host)
+            )
+            async with place as runner:
+                self._event(host, Stage.PROVISION, State.STARTING, "")
+                done = await supplying.supply(host, runner, self._environ, say, packages, python)
+        except LauncherError as error:
+            stage = error.stage if isinstance(error, StageError) else Stage.PROVISION
+            self._event(host, stage, State.DEAD, str(error), "error")
+            return error
+        self._event(host, Stage.PROVISION, State.READY, "")
+        return done
+
+    def _saying(self, host: HostSpec) -> Say:
+        self._event(host, Stage.PROVISION, State.STARTING, "there is no server: it is brought there")
+
+        def line(text: str) -> None:
+            self.remark(host, Stage.PROVISION, text, "info")
+
+        return Say(line, supplying.throttled(line, asyncio.get_running_loop().time))
 
     def _noting(self, host: HostSpec) -> Callable[[Stage, str], None]:
         return lambda stage, text: self._event(host, stage, State.STARTING, text)
@@ -487,7 +538,7 @@ async def _runs(name: str, machine: Runner, box: docker.Box | None) -> bool:
     return (await carried.inside(name, machine, box).state()).status not in ("removed", "exited", "dead")
 
 
-async def _to_its_end(clean_up: Coroutine[Any, Any, None]) -> None:
+async def _to_its_end(clean_up: Coroutine[Any, Any, object]) -> None:
     """A cancel that comes meanwhile does not cut it: it is bounded itself, and its caller raises then."""
     work = asyncio.ensure_future(clean_up)
     try:

@@ -41,6 +41,7 @@ from launcher.plan import HostStatus, Stopped
 from launcher.processes.engine import Engine
 from launcher.processes.graph import Stack, build
 from launcher.processes.model import Change
+from launcher.provision.values import Provided, Say
 from launcher.remains import Remains, Run
 
 __all__ = ["Carried", "Inventory", "Launcher", "Lease"]
@@ -87,7 +88,7 @@ class Launcher:
         self._base = base
         starting = Starting(identity.who(), what, keep=keep_for if keep else None, base=base)
         self._hosts = Hosts(starting, self._reach, self._renew, on_event, keep=keep, logs_to=logs_to,
-                            reach_for_container=self._reach_for_container,
+                            reach_for_container=self._reach_for_container, environ=environ,
                             engine=self.engine)  # fmt: skip
         self._crossing = Crossing(
             self._hosts.where,
@@ -262,6 +263,17 @@ class Launcher:
         """What `work` gives, on the loop, until `abort`; it gets Machines.runner."""
         self._start_thread(2.5)
         return self._wait(self._on_machines(work))
+
+    def provide(
+        self,
+        hosts: Sequence[HostSpec],
+        saying: Callable[[HostSpec], Say],
+        packages: Sequence[str] = (),
+        python: str = "",
+    ) -> dict[str, Provided | LauncherError]:
+        """Have the server and packages on each host, side by side; see supplying.supply."""
+        self._start_thread(2.5)
+        return self._wait(self._provide(list(hosts), saying, tuple(packages), python))
 
     def clean(
         self, hosts: Sequence[HostSpec], *, dry: bool
@@ -440,6 +452,12 @@ class Launcher:
     async def _on_machines(self, work: Callable[[ReachMachine], Awaitable[_T]]) -> _T:
         assert self._machines is not None
         return await work(self._machines.runner)
+
+    async def _provide(
+        self, hosts: list[HostSpec], saying: Callable[[HostSpec], Say], packages: tuple[str, ...], python: str
+    ) -> dict[str, Provided | LauncherError]:
+        work = (self._hosts.provide(host, saying(host), packages, python) for host in hosts)
+        return dict(zip([host.name for host in hosts], await asyncio.gather(*work), strict=True))
 
     async def _reach_for_container(self, host: HostSpec) -> Runner:
         assert self._machines is not None

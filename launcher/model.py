@@ -29,6 +29,7 @@ class Stage(enum.Enum):
     READY = "ready"
     TUNNEL = "tunnel"
     HELLO = "hello"
+    PROVISION = "provision"
     PUSH = "push"
     FETCH = "fetch"
     STOP = "stop"
@@ -127,6 +128,16 @@ class Push:
 
 
 @dataclass(frozen=True)
+class Provision:
+    """What `provision` of a host says: what is installed there beside the server."""
+
+    auto: bool = False
+    """A bring-up does it when there is no server."""
+    packages: tuple[str, ...] = ()
+    """Names, and absolute paths of folders and wheels here; a leading `~` is not yet expanded."""
+
+
+@dataclass(frozen=True)
 class HostSpec:
     """One host, resolved: variants chosen, parameters replaced. Times in seconds."""
 
@@ -143,8 +154,10 @@ class HostSpec:
     push: tuple[Push, ...] = ()
     path_map: Mapping[str, str] = field(default_factory=dict)
     """Absolute paths here to those there; a leading `~` on either side is not yet expanded."""
-    python: str = "python3"
-    """May start with `~`, expanded on the machine."""
+    python: str = ""
+    """May start with `~`, expanded on the machine. "": what `se-remote provision` made, else python3."""
+    provision: Provision | None = None
+    """With one, `python` is what the virtual environment is made with."""
     server: str = "{server}"
     """Shell command line; `{server}` stands for the default command."""
     depends: tuple[str, ...] = ()
@@ -159,6 +172,18 @@ class HostSpec:
     """``file:line`` of its entry, "" for built-in ones."""
 
     @property
+    def interpreter(self) -> str:
+        """A Python of that machine, for what needs its standard library only."""
+        return self.python or "python3"
+
+    @property
+    def provided(self) -> bool:
+        """The server runs in what `se-remote provision` made, if there is such. On this machine outside of
+        containers it is the client's own installation."""
+        here = self.machine.is_local and self.docker is None
+        return (not self.python or self.provision is not None) and not here
+
+    @property
     def config_hash(self) -> str:
         """Of everything that decides how the server runs: two specs of one hash can share a server."""
         box = self.docker
@@ -168,7 +193,7 @@ class HostSpec:
             self.shell,
             self.setup,
             sorted(self.env.items()),
-            self.python,
+            self.interpreter,
             self.server,
         ]
         if box is not None:

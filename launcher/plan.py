@@ -17,8 +17,17 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
-from launcher import tmux
-from launcher.errors import Conflict, LauncherError, NotReady, StageError, StartFailed, Unreachable
+from launcher import __version__, tmux
+from launcher.command import quote
+from launcher.errors import (
+    Conflict,
+    LauncherError,
+    NoServer,
+    NotReady,
+    StageError,
+    StartFailed,
+    Unreachable,
+)
 from launcher.model import Completed, HostSpec, Stage, State
 
 WIRE: Final = 2
@@ -226,21 +235,50 @@ def _died(spec: HostSpec, reply: Reply, tail: Sequence[str]) -> StageError:
         how = "it ended the shell" if code == 0 else how
         return StartFailed(spec.name, stage, f"`{at}` failed ({how})", f"edit `{at}` {_where(spec)}", tail)
     if at == "python":
-        cause = f"there is no {spec.python} on {spec.machine}"
+        cause = f"there is no {spec.interpreter} on {spec.machine}"
         return StartFailed(
             spec.name, Stage.PYTHON, cause, f"install it, or set `python` {_where(spec)}", tail
         )
     if numbers and (int(numbers.group(1)), int(numbers.group(2))) < (3, 10):
-        cause = f"{spec.python} is Python {version}; 3.10 or newer is needed"
+        cause = f"{spec.interpreter} is Python {version}; 3.10 or newer is needed"
         return StartFailed(spec.name, Stage.PYTHON, cause, f"set `python` {_where(spec)}", tail)
     missing = re.search(r"No module named '?([\w.]+)", "\n".join(tail))
     if missing:
-        cause = f"{spec.python} on {spec.machine} cannot import {missing.group(1)} ({how})"
-        step = f"install se-remote for that python, or set `python` {_where(spec)}"
-        return StartFailed(spec.name, Stage.PYTHON, cause, step, tail)
+        cause = f"{spec.interpreter} on {spec.machine} cannot import {missing.group(1)} ({how})"
+        return NoServer(spec.name, Stage.PYTHON, cause, provision_step(spec), tail)
     return StartFailed(
         spec.name, Stage.START, f"the server ended at once ({how})", f"se-remote logs {spec.name}", tail
     )
+
+
+def provision_step(spec: HostSpec) -> str:
+    """The command that has the server there, as it is typed."""
+    command = f"se-remote provision {quote([spec.name])}"
+    if spec.provided:
+        return command
+    return f"install se-remote for that python, or take `python` out {_where(spec)} and: {command}"
+
+
+def other_wire(spec: HostSpec, found: Found) -> NoServer:
+    """The error for a server that was started just now and speaks another wire version."""
+    theirs, wire = found.endpoint.get("version"), found.endpoint.get("wire")
+    cause = (
+        f"se-remote {theirs} on {spec.machine} speaks wire version {wire}, this one ({__version__}) {WIRE}"
+    )
+    newer = isinstance(wire, int) and wire > WIRE
+    step = provision_step(spec)
+    if newer:
+        step = f"a newer se-remote here, or, to have this one there: {step}"
+    return NoServer(spec.name, Stage.PYTHON, cause, step)
+
+
+def skew(name: str, endpoint: Mapping[str, Any]) -> str:
+    """A line about a server of another version that understands us; "" for one of ours."""
+    theirs = endpoint.get("version")
+    if theirs == __version__ or endpoint.get("wire") != WIRE:
+        return ""
+    step = f"to have the same there: se-remote provision {quote([name])}"
+    return f"runs se-remote {theirs}, this is {__version__}; they fit together ({step})"
 
 
 def _where(spec: HostSpec) -> str:

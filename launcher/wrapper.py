@@ -28,6 +28,11 @@ from launcher.model import HostSpec, Problem
 MACHINE: Final = "@machine"
 """The resource of `exclusive: true`: the whole machine. Equals remote_exec.host.exclusive.MACHINE."""
 KEEP_LOGS: Final = 10
+VENVS: Final = ".local/share/se-remote/venvs"
+"""Under home, on the machine: what `se-remote provision` makes; `current` there leads to the one in use."""
+
+_PROVIDED: Final = f'SE_REMOTE_PYTHON=$(cd "$HOME/{VENVS}/current" 2>/dev/null && pwd -P)/bin/python'
+"""Where `current` leads now: a server that runs must not find itself in another one later."""
 
 COMMON: Final = r"""
 nap() { sleep 0.05 2>/dev/null || sleep 1; }
@@ -223,8 +228,13 @@ def default_server(spec: HostSpec, token: str, *, keep: float | None, started_by
     if spec.on_stop:
         options += ["--on-stop-file"]
     file = f' "$SE_REMOTE_RUN"/{quote([f"onstop.{token}"])}' if spec.on_stop else ""
-    python = path_word(spec.python)
+    python = _server_python(spec)
     return f'{python} -m remote_exec.server --run-dir "$SE_REMOTE_RUN" {quote(options)}{file}'
+
+
+def _server_python(spec: HostSpec) -> str:
+    """The shell word for the interpreter of the server; `_start` has set the variable."""
+    return '"$SE_REMOTE_PYTHON"' if spec.provided else path_word(spec.interpreter)
 
 
 def exclusive_resource(spec: HostSpec) -> str:
@@ -292,6 +302,9 @@ def _start(spec: HostSpec) -> str:
         f'tell {"setup" if spec.setup.strip() else "start"} "$SE_REMOTE_RUN"',
         'cd "$HOME" 2>/dev/null || cd /',
     ]
+    if spec.provided:
+        lines += [_PROVIDED, f'[ -x "$SE_REMOTE_PYTHON" ] || SE_REMOTE_PYTHON={path_word(spec.interpreter)}']
+        lines += ["export SE_REMOTE_PYTHON"]
     box = spec.docker
     if box is not None and box.workdir is not None:
         wrong = "{ printf 'workdir\\n' >\"$SE_REMOTE_RUN/stage\"; exit 1; }"
@@ -348,7 +361,7 @@ def _serve(spec: HostSpec) -> str:
             '(tell start "$SE_REMOTE_RUN") 2>/dev/null',
         ]
     if "{server}" in spec.server:
-        python = path_word(spec.python)
+        python = _server_python(spec)
         lines += [
             "printf 'python\\n' >\"$SE_REMOTE_RUN/stage\"",
             f'command -v {python} >"$SE_REMOTE_RUN/python" ||',

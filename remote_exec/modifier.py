@@ -299,7 +299,8 @@ class _LauncherOpener:
         if event.stage is None:
             self._process_event(event)
             return
-        if event.stage in (Stage.PUSH, Stage.FETCH):
+        going_on = event.stage is Stage.PROVISION and event.level == "info" and event.reason
+        if event.stage in (Stage.PUSH, Stage.FETCH) or going_on:
             self._say(event.level, f"[{event.name}] {event.reason}")
             return
         stages = self._stages.setdefault(event.name, [])

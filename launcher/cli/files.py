@@ -48,7 +48,7 @@ def _push(args: argparse.Namespace) -> int:
     began = time.monotonic()
 
     def work(spec: HostSpec, meter: files.OnStep) -> Callable[[Runner], Awaitable[files.Pushed]]:
-        python = path_word(spec.python)
+        python = path_word(spec.interpreter)
         return lambda runner: files.push(spec.name, runner, python, folder, to, progress=meter)
 
     name, done = _over(args, output, "push", work, posixpath.dirname(to) or ".")
@@ -91,7 +91,7 @@ def _pull(args: argparse.Namespace) -> int:
 def _python(spec: HostSpec, runner: Runner) -> str:
     """The interpreter there: what the inventory says of one in a container is not said of its machine."""
     inside = spec.docker is None or isinstance(runner, ContainerRunner)
-    return path_word(spec.python) if inside else "python3"
+    return path_word(spec.interpreter) if inside else "python3"
 
 
 def _over(

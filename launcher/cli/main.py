@@ -17,13 +17,14 @@ import threading
 from collections.abc import Callable, Sequence
 
 from launcher import __version__
-from launcher.cli import arguments_doctor, arguments_running, arguments_seeing
+from launcher.cli import arguments_doctor, arguments_provision, arguments_running, arguments_seeing
 
 EXIT_USAGE = 2
 EXIT_INTERRUPTED = 130
 
 _COMMANDS = {
     "up": "launcher.cli.up",
+    "provision": "launcher.cli.provision",
     "extend": "launcher.cli.extend",
     "with": "launcher.cli.with_hosts",
     "status": "launcher.cli.status",
@@ -112,6 +113,7 @@ def parser() -> argparse.ArgumentParser:
     clean.add_argument("host", nargs="*", metavar="NAME", help="default: all of the inventory")
     clean.add_argument("--dry-run", action="store_true", help="only say what would be removed")
 
+    arguments_provision.add(command)
     _add_files(command)
     _add_call(command)
     arguments_doctor.add(command)
@@ -272,8 +274,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stdout.flush()
         return code
     except LauncherError as error:
-        from launcher.cli.output import Output
+        from launcher.cli.output import Output, typed
 
+        error.next_step = typed(error.next_step, args)
         Output().error(error)
         return error.exit_code
     except KeyboardInterrupt as interrupt:

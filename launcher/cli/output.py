@@ -5,8 +5,10 @@ Rules: progress and errors go to stderr, results to stdout; colours and live lin
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import os
+import re
 import shutil
 import sys
 import threading
@@ -14,6 +16,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TextIO
 
+from launcher.command import quote
 from launcher.errors import LauncherError
 from launcher.machines.runner import Asker
 from launcher.model import Event, Stage, State
@@ -189,6 +192,7 @@ class StageProgress:
         self._width = max([len(n) for n in names], default=0)
         self._lock = threading.Lock()
         self._running: dict[str, tuple[Stage | State, float]] = {}
+        self._remarks: dict[str, str] = {}
         self._finished = threading.Event()
         self._thread: threading.Thread | None = None
 
@@ -214,7 +218,9 @@ class StageProgress:
         with self._lock:
             previous = self._running.get(event.name)
             if previous is not None and previous[0] is event.stage and not over:
+                self._remarks[event.name] = event.reason
                 return  # a remark within a stage
+            self._remarks.pop(event.name, None)
             self._running.pop(event.name, None)
             if event.stage is not None and not over:
                 self._running[event.name] = (event.stage, event.time)
@@ -244,6 +250,15 @@ class StageProgress:
             remark = "" if done else event.reason
             self._line(event.name, "done" if done else state.value, event.time - since, remark)
 
+    def tell(self, name: str, text: str, style: str = "") -> None:
+        """A remark about a host that stays on the terminal."""
+        self._output.say(f"{name:<{self._width}}  {text}", style)
+
+    def live(self, name: str, text: str) -> None:
+        """What a host is at just now, within its stage."""
+        with self._lock:
+            self._remarks[name] = text
+
     def done(self, name: str, text: str) -> None:
         """The last line of a host."""
         self._output.say(f"{name:<{self._width}}  {text}", "good")
@@ -255,8 +270,21 @@ class StageProgress:
         while not self._finished.wait(_LIVE_PERIOD):
             now = time.monotonic()
             with self._lock:
-                running = [f"{n}: {s.value} {now - t:.1f} s" for n, (s, t) in self._running.items()]
+                running = [
+                    f"{n}: {self._remarks.get(n) or s.value} {now - t:.1f} s"
+                    for n, (s, t) in self._running.items()
+                ]
             self._output.show_live("… " + " · ".join(running) if running else "")
+
+
+def typed(next_step: str, args: argparse.Namespace) -> str:
+    """A command of ours that is to be tried, with the inventory that was named on this command line."""
+    if not getattr(args, "inventory", None):
+        return next_step
+    ours = quote(["se-remote", "-i", args.inventory])
+    return re.sub(
+        r"(^|: |&& )se-remote (?!-)", lambda found: f"{found[1]}{ours} ", next_step, flags=re.MULTILINE
+    )
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -7,9 +7,9 @@ import time
 from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 
-from launcher import servers
+from launcher import plan, servers
 from launcher.cli.extend import stays_text
-from launcher.cli.output import Output, StageProgress
+from launcher.cli.output import Output, StageProgress, typed
 from launcher.cli.selection import select
 from launcher.errors import LauncherError, NotReady, StartFailed
 from launcher.lease import Launcher, Lease
@@ -48,7 +48,7 @@ def run(args: argparse.Namespace) -> int:
         name: outcome if isinstance(outcome, LauncherError) else greetings[name].result()
         for name, outcome in outcomes.items()
     }
-    return _report(output, results)
+    return _report(output, results, args)
 
 
 def _greet(lease: Lease, keep_for: float, progress: StageProgress, began: float) -> LauncherError | None:
@@ -62,6 +62,9 @@ def _greet(lease: Lease, keep_for: float, progress: StageProgress, began: float)
     progress.on_event(Event(time.monotonic(), spec.name, Stage.HELLO, State.RUNNING, State.READY))
     stays = stays_text(spec.name, keep_for, answer.get("left"))
     progress.done(spec.name, _ready_text(lease, stays, time.monotonic() - began))
+    skew = plan.skew(spec.name, lease.server)
+    if skew:
+        progress.tell(spec.name, skew, "warning")
     return None
 
 
@@ -72,12 +75,13 @@ def _ready_text(lease: Lease, stays: str, seconds: float) -> str:
     return f"{how} after {seconds:.2f} s  ({facts}); stays up {stays}"
 
 
-def _report(output: Output, results: Mapping[str, LauncherError | None]) -> int:
+def _report(output: Output, results: Mapping[str, LauncherError | None], args: argparse.Namespace) -> int:
     errors = [error for error in results.values() if error is not None]
     said: list[LauncherError] = []
     for error in results.values():
         if error is not None and error not in said:
             said.append(error)
+            error.next_step = typed(error.next_step, args)
             output.error(error)
         if isinstance(error, NotReady) or (isinstance(error, StartFailed) and error.began):
             output.say(f"  what is left of it stays to be looked at, until: se-remote kill {error.host}")

@@ -197,6 +197,8 @@ def describe(spec: HostSpec | ProcessSpec) -> dict[str, Any]:
         result["push"] = [
             {"from": push.folder or "scenario", **({"to": push.to} if push.to else {})} for push in spec.push
         ]
+        provision = spec.provision
+        result["provision"] = provision and {"auto": provision.auto, "with": list(provision.packages)}
     return {key: list(value) if isinstance(value, tuple) else value for key, value in result.items()}
 
 

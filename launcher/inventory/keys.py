@@ -30,6 +30,7 @@ from launcher.inventory.kinds import (
     text_kind,
     word_kind,
 )
+from launcher.inventory.provision import PROVISION
 from launcher.inventory.report import Place, Report
 from launcher.inventory.yamlnodes import Mapping as MappingNode
 from launcher.inventory.yamlnodes import Node, Scalar
@@ -195,7 +196,15 @@ _HOST_COMMON = (
     Key("env", ENV, "Environment variables."),
     Key("push", PUSH, "Folders of this machine that are sent there before setup: scenario, or a list.", "[]"),
     Key("path_map", PATH_MAP, "Absolute paths here and what they are called there."),
-    Key("python", PATH, "Python that has the server; a leading ~ is expanded on the machine.", "python3"),
+    Key(
+        "python",
+        PATH,
+        "Python that has the server; a leading ~ is expanded on the machine.",
+        "what se-remote provision made, else python3",
+    ),
+    Key(
+        "provision", PROVISION, "What se-remote provision installs; auto: a bring-up does it.", nullable=True
+    ),
     Key(
         "server",
         COMMAND,

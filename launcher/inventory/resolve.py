@@ -17,8 +17,18 @@ from launcher.inventory.crossing import PushEntry
 from launcher.inventory.entries import BUILT_IN, Document, Entry, Variant
 from launcher.inventory.kinds import Field, Text, parse_machine
 from launcher.inventory.params import names_in, substitute, wrap
+from launcher.inventory.provision import is_path
 from launcher.inventory.report import Place, Report, listing
-from launcher.model import HostSpec, Machine, Problem, ProcessSpec, Push, ReadyCheck, SshOptions
+from launcher.model import (
+    HostSpec,
+    Machine,
+    Problem,
+    ProcessSpec,
+    Provision,
+    Push,
+    ReadyCheck,
+    SshOptions,
+)
 
 _INHERITED = ("machine", "ssh", "docker", "shell", "setup", "env")
 _NO_PARAMS: Mapping[str, str] = {}
@@ -291,6 +301,7 @@ class _Resolver:
             ssh=self._ssh(),
             env=self._texts_of("env"),
             push=self._push(),
+            provision=self._provision(),
             path_map=self._texts_of("path_map"),
             depends=self._depends(),
             session=self.document.session,
@@ -386,6 +397,20 @@ class _Resolver:
         if path.startswith("~"):
             return Push(path, entry.to)
         return Push(posixpath.normpath(posixpath.join(posixpath.dirname(self.document.file), path)), entry.to)
+
+    def _provision(self) -> Provision | None:
+        field = self.fields.get("provision")
+        if field is None or field.value is None:
+            return None
+        packages = tuple(self._package(text) for text in field.value.packages)
+        return Provision(field.value.auto, packages)
+
+    def _package(self, text: Text) -> str:
+        """A relative path counts from the inventory's folder; a name is not a path."""
+        word = self._replaced(text)
+        if not is_path(word) or word.startswith("~"):
+            return word
+        return posixpath.normpath(posixpath.join(posixpath.dirname(self.document.file), word))
 
     def _depends(self) -> tuple[str, ...]:
         depends = self.fields.get("depends")

@@ -143,7 +143,10 @@ class WireLink:
         server = reply.fields.get("server")
         wire = server.get("wire") if isinstance(server, dict) else None
         if not isinstance(server, dict) or wire != WIRE_VERSION:
-            self.fail(f"{name} speaks wire version {wire}, this client speaks {WIRE_VERSION}")
+            both = (
+                "have the same version of se-remote on both sides: `se-remote provision HOST` brings it there"
+            )
+            self.fail(f"{name} speaks wire version {wire}, this client speaks {WIRE_VERSION}; {both}")
             return
         lease = reply.fields.get("lease")
         lease = float(lease) if isinstance(lease, (int, float)) and lease > 0 else DEFAULT_LEASE

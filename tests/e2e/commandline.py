@@ -37,6 +37,9 @@ class Terminal:
     may be using.
     """
 
+    ends_within = ENDS_WITHIN
+    """Seconds; see there."""
+
     def __init__(self, world, name: str = "lab-pc") -> None:
         self.world = world
         self.name = f"{name}-{world.mark[-6:].replace('_', 'x')}"
@@ -93,7 +96,7 @@ class Terminal:
     def run(self, *words: str) -> Done:
         """A command, to its end."""
         process = self.start(*words)
-        out, err = process.communicate(timeout=ENDS_WITHIN)
+        out, err = process.communicate(timeout=self.ends_within)
         assert "Traceback" not in err, err
         return Done(process.returncode, out, err)
 

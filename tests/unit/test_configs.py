@@ -170,7 +170,7 @@ def test_variants_hold_what_the_reference_says() -> None:
 def test_the_keys_of_the_design_are_there() -> None:
     names = (
         "machine aliases ssh docker shell setup env push path_map python server depends exclusive lease "
-        "on_loss on_stop ready_timeout variants"
+        "on_loss on_stop ready_timeout variants provision"
     )
     assert set(HOST_KEYS) == set(names.split())
 

@@ -1,0 +1,284 @@
+"""`se-remote provision`: machines and containers that have nothing but a Python, and no network."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from pathlib import Path
+
+import pytest
+import sshd as private
+from provisionbed import VENVS, Bare, Box, checkout, prefix
+
+NEWEST = "3.13"
+pytestmark = pytest.mark.timeout(600)
+
+
+@pytest.fixture(scope="session")
+def cache(tmp_path_factory) -> Path:
+    """What this machine keeps: shared, since the first provision fetches from the package index."""
+    given = os.environ.get("SE_REMOTE_TEST_CACHE")
+    return Path(given) if given else tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture
+def folder(world) -> Path:
+    """Not tmp_path: in a world it would lie where nothing may be left."""
+    made = world.directory / "mine"
+    made.mkdir()
+    return made
+
+
+@pytest.fixture
+def bare(world, cache):
+    made = Bare(world, cache)
+    yield made
+    made.se_remote("kill", made.name, "--force")
+
+
+def test_a_machine_with_python_alone(bare):
+    refused = bare.se_remote("-i", "se-remote.yaml", "up", bare.name)
+    assert refused.code == 1, refused.text
+    assert "cannot import remote_exec" in refused.err
+    assert f"try: se-remote -i se-remote.yaml provision {bare.name}\n" in refused.err
+    done = bare.provision()
+    assert done.code == 0, done.text
+    assert "ready after" in done.err and "sent" in done.err
+    up = bare.se_remote("up", bare.name)
+    assert up.code == 0, up.text
+    assert "python 3.10" in up.err and "runs se-remote" not in up.err
+    said = bare.se_remote("call", bare.name, "run_process", "command=echo here")
+    assert said.code == 0 and "here" in said.text
+    again = bare.provision()
+    assert again.code == 0 and "nothing to do" in again.err, again.text
+
+
+@pytest.mark.parametrize(
+    "version",
+    ["3.10", *(pytest.param(each, marks=pytest.mark.slow) for each in ("3.11", "3.12")), NEWEST],
+)
+def test_a_container_without_network_and_pip(world, boxes, cache, version):
+    box = Box(world, boxes, cache, version)
+    for module in ("pip", "ensurepip", "venv", "zmq"):
+        assert "No module named" in box.inside("sh", "-c", f"python3 -m {module} --help 2>&1; true")
+    refused = box.se_remote("up", box.name)
+    assert f"try: se-remote provision {box.name}\n" in refused.err, refused.text
+    done = box.se_remote("provision", box.name)
+    assert done.code == 0, done.text
+    up = box.se_remote("up", box.name)
+    assert up.code == 0 and f"python {version}" in up.err, up.text
+    called = box.se_remote("call", box.name, "run_process", "command=hostname")
+    assert called.code == 0, called.text
+    assert box.se_remote("kill", box.name).code == 0
+    # the environment is lost, the wheels are kept here: no network on either side
+    box.inside("rm", "-rf", "/root/.local/share/se-remote")
+    done = box.offline("provision", box.name)
+    assert done.code == 0 and "ready after" in done.err, done.text
+    again = box.offline("provision", box.name)
+    assert "nothing to do" in again.err, again.text
+
+
+def test_two_at_once(bare):
+    processes = [bare.start("se-remote", "provision", bare.name) for _ in range(2)]
+    texts = [process.communicate(timeout=240)[1] for process in processes]
+    assert [process.returncode for process in processes] == [0, 0], texts
+    assert len(bare.whole()) == 1 and bare.current().name == bare.whole()[0]
+    assert sorted(text.count("ready after") for text in texts) == [0, 1] or "nothing to do" in "".join(texts)
+    assert {path.name for path in bare.venvs.iterdir()} == {".lock", bare.whole()[0], "current"}
+
+
+def test_interrupted_half_way_and_repeated(bare):
+    process = bare.start("se-remote", "provision", bare.name)
+    assert private.wait_until(lambda: [*bare.venvs.glob("*/lib/*/site-packages/*")], 240)
+    process.kill()
+    there = [int(text.split()[0]) for text in private.marked(bare.world.mark) if VENVS in text]
+    for number in (signal.SIGSTOP, signal.SIGKILL):  # the machine itself goes down, all of it at once
+        for pid in there:
+            os.kill(pid, number)
+    process.communicate(timeout=30)
+    assert len(there) >= 2 and bare.whole() == [] and not (bare.venvs / "current").is_symlink()
+    assert [*bare.venvs.glob("*/lib")], "half of it is there"
+    refused = bare.se_remote("up", bare.name)
+    assert f"try: se-remote provision {bare.name}\n" in refused.err
+    done = bare.provision()
+    assert done.code == 0 and "ready after" in done.err, done.text
+    assert "wheels sent" not in done.err, "they were there already"
+    assert bare.se_remote("up", bare.name).code == 0
+
+
+@pytest.mark.slow
+def test_ctrl_c_and_again(bare):
+    process = bare.start("se-remote", "provision", bare.name)
+    assert private.wait_until(lambda: [*bare.venvs.glob("*/lib/*/site-packages/*")], 240)
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=20)
+    assert process.returncode == 130
+    assert bare.provision().code == 0 and len(bare.whole()) == 1
+
+
+def test_an_old_environment_goes_when_nobody_uses_it(bare, folder):
+    assert bare.provision().code == 0
+    old = bare.current().name
+    assert bare.se_remote("up", bare.name).code == 0
+    done = bare.provision("--with", str(package(folder, "se_remote_test_actions")))
+    assert done.code == 0 and "1 older one stay" in done.err, done.text
+    assert len(bare.whole()) == 2 and bare.current().name != old
+    said = bare.se_remote("call", bare.name, "run_process", "command=true")
+    assert said.code == 0, "its server goes on in the old one"
+    assert bare.se_remote("kill", bare.name).code == 0
+    dropped = bare.provision()
+    assert dropped.code == 0 and "in use again" in dropped.err, dropped.text
+    assert bare.whole() == [old], "the other one is gone"
+
+
+@pytest.mark.slow
+def test_a_package_that_changes(bare, folder):
+    assert bare.provision("--with", str(package(folder, "se_remote_test_actions"))).code == 0
+    again = bare.provision("--with", str(folder / "se_remote_test_actions"))
+    assert again.code == 0 and "nothing to do" in again.err
+    changed = folder / "se_remote_test_actions" / "se_remote_test_actions.py"
+    changed.write_text("there = 'changed'\n")
+    assert bare.provision("--with", str(changed.parent)).code == 0
+    assert len(bare.whole()) == 1, "the older one is gone"
+    site = bare.current() / "lib" / "python3.10" / "site-packages"
+    assert (site / changed.name).read_text() == changed.read_text()
+    dropped = bare.provision()
+    assert dropped.code == 0 and not (bare.current() / "lib/python3.10/site-packages" / changed.name).exists()
+
+
+BACKEND = """\
+import zipfile
+
+ABOUT = "Metadata-Version: 2.1\\nName: NAME\\nVersion: 1.0\\n"
+WHEEL = "Wheel-Version: 1.0\\nGenerator: x\\nRoot-Is-Purelib: true\\nTag: py3-none-any\\n"
+INFO = "NAME-1.0.dist-info"
+
+
+def build_wheel(folder, settings=None, metadata=None):
+    with zipfile.ZipFile(f"{folder}/NAME-1.0-py3-none-any.whl", "w") as wheel:
+        wheel.write("NAME.py")
+        for name, text in (("METADATA", ABOUT), ("WHEEL", WHEEL)):
+            wheel.writestr(f"{INFO}/{name}", text)
+        files = ["NAME.py", f"{INFO}/METADATA", f"{INFO}/WHEEL", f"{INFO}/RECORD"]
+        wheel.writestr(f"{INFO}/RECORD", "".join(f"{name},,\\n" for name in files))
+    return "NAME-1.0-py3-none-any.whl"
+"""
+
+
+def package(folder: Path, name: str) -> Path:
+    """A project without dependencies, that needs no network to be built."""
+    top = folder / name
+    top.mkdir()
+    (top / "pyproject.toml").write_text(
+        '[build-system]\nrequires = []\nbuild-backend = "backend"\nbackend-path = ["."]\n'
+        f'[project]\nname = "{name}"\nversion = "1.0"\n'
+    )
+    (top / f"{name}.py").write_text("there = 'yes'\n")
+    (top / "backend.py").write_text(BACKEND.replace("NAME", name))
+    return top
+
+
+def test_what_cannot_be(bare, folder):
+    """Each with its cause and what to do; nothing half-made is left."""
+    foreign = folder / "arm-1.0-cp310-cp310-manylinux2014_aarch64.whl"
+    foreign.write_bytes(b"")
+    cases = [
+        (["--with", str(foreign)], "it is for manylinux2014_aarch64, and the machine is x86_64", "pip wheel"),
+        (["--with", "./nowhere"], "there is no folder or wheel ./nowhere", "ls -la"),
+        (["--with", str(folder)], "neither a pyproject.toml nor a setup.py", "ls -la"),
+        (["--python", "python3.99"], "there is no python3.99 on this machine", "python3"),
+    ]
+    for words, cause, step in cases:
+        done = bare.provision(*words)
+        assert done.code in (1, 2) and cause in done.err and step in done.err.split("try:")[1], done.text
+    bare.use_python("")
+    done = bare.provision()
+    assert done.code == 1 and "there is no python3 on this machine" in done.err, done.text
+    bare.use_python("3.8")
+    done = bare.provision()
+    assert done.code == 1 and "is Python 3.8" in done.err and "3.10 or newer is needed" in done.err, done.text
+    assert bare.whole() == []
+    local = bare.se_remote("provision", "local")
+    assert local.code == 2 and "is this machine" in local.err, local.text
+
+
+def test_a_full_disk(world, boxes, cache):
+    box = Box(world, boxes, cache, "3.10", "--tmpfs", "/root:size=14m")
+    done = box.se_remote("provision", box.name)
+    assert done.code == 1 and "no space is left there" in done.err, done.text
+    assert "df -h" in done.err.split("try:")[1]
+    assert box.inside("sh", "-c", "ls /root/.local/share/se-remote/venvs") == ""
+
+
+def test_auto_in_an_inventory(bare):
+    bare.write_inventory(bare.bare(provision="auto"))
+    done = bare.scenario('run_process("echo it is there") with:\n    remote("lab-pc")', "-t")
+    assert done.code == 0, done.text
+    assert "there is no server: it is brought there" in done.text
+    assert "it is there" in done.text
+    again = bare.se_remote("up", bare.name)
+    assert again.code == 0 and "provision" not in again.err, again.text
+
+
+@pytest.mark.slow
+def test_auto_in_containers(world, boxes, cache):
+    """One that is there, and one that is made for the lease and is bare each time."""
+    box = Box(world, boxes, cache)
+    box.write_inventory(box.entry_text("    provision: auto"))
+    for _ in range(2):
+        done = box.scenario('run_process("echo it is there") with:\n    remote("lab-pc")', "-t")
+        assert done.code == 0 and "it is there" in done.text, done.text
+    assert "it is brought there" not in done.text
+    box.write_inventory(box.entry_text("    provision: auto", docker=json.dumps(box.image())))
+    refused = box.se_remote("provision", box.name)
+    assert refused.code == 2 and "and removed again" in refused.err, refused.text
+    done = box.scenario('run_process("echo it is there") with:\n    remote("lab-pc")', "-t")
+    assert done.code == 0 and "it is brought there" in done.text and "it is there" in done.text, done.text
+
+
+def test_an_explicit_python_is_not_overruled(bare):
+    """`python` is what runs the server, unless `provision` stands beside it."""
+    assert bare.provision().code == 0
+    python = prefix("3.10") / "bin" / "python3.10"
+    bare.write_inventory(bare.bare(python=str(python)))
+    refused = bare.se_remote("up", bare.name)
+    assert refused.code == 1 and f"take `python` out of {bare.name}" in refused.err, refused.text
+    done = bare.provision()
+    assert done.code == 0 and f"take `python: {python}` out" in done.err, done.text
+    bare.write_inventory(bare.bare(python=str(python), provision="auto"))
+    assert bare.se_remote("up", bare.name).code == 0
+
+
+def test_other_versions(bare, folder):
+    """An older server, an older client, and one that speaks another wire."""
+    old = checkout(folder / "old", "0.0.9")
+    other = checkout(folder / "other", "0.9.0", wire=1)
+    done = bare.client(old, "provision", bare.name)
+    assert done.code == 0 and "se-remote 0.0.9 ready" in done.err, done.text
+    up = bare.se_remote("up", bare.name)
+    line = (
+        "runs se-remote 0.0.9, this is 0.1.0; they fit together (to have the same there: se-remote provision"
+    )
+    assert up.code == 0 and line in up.err, up.text
+    said = bare.scenario('run_process("echo understood") with:\n    remote("lab-pc")', "-t")
+    assert said.code == 0 and "runs version 0.0.9, this is 0.1.0; they fit together" in said.text, said.text
+    assert bare.se_remote("kill", bare.name).code == 0
+
+    assert bare.provision().code == 0
+    up = bare.client(old, "up", bare.name)
+    assert up.code == 0 and "runs se-remote 0.1.0, this is 0.0.9" in up.err, up.text
+    said = bare.client(old, "call", bare.name, "run_process", "command=echo understood")
+    assert said.code == 0 and "understood" in said.text, said.text
+    assert bare.se_remote("kill", bare.name).code == 0
+
+    refused = bare.client(other, "up", bare.name)
+    assert refused.code == 1 and "speaks wire version 2, this one (0.9.0) 1" in refused.err, refused.text
+    assert f"se-remote provision {bare.name}" in refused.err.split("try:")[1]
+    assert bare.client(other, "provision", bare.name).code == 0
+    refused = bare.se_remote("up", bare.name)
+    assert refused.code == 1 and "se-remote 0.9.0 on" in refused.err, refused.text
+    assert f"try: se-remote provision {bare.name}\n" in refused.err
+    bare.write_inventory(bare.bare(provision="auto"))
+    up = bare.se_remote("up", bare.name)
+    assert up.code == 0 and "se-remote 0.1.0" in up.err, up.text
