@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from launcher.command import quote
 from launcher.doctor.facts import Box, Case, Finding, Interpreter, Packages
 from launcher.doctor.rules_machine import failed, good, warning
-from launcher.doctor.script import asks_sudo, interpreter
+from launcher.doctor.script import asks_sudo
 from launcher.model import Container
 
 _OLDEST_PYTHON = (3, 10)
@@ -93,7 +93,7 @@ def python(case: Case) -> Iterator[Finding]:
         yield _setup(case, where)
     elif host.python is None:
         yield failed(
-            "python", f"there is no {interpreter(spec)} there", provision(case), f"or set `python` {where}"
+            "python", f"there is no {spec.interpreter} there", provision(case), f"or set `python` {where}"
         )
     else:
         if spec.setup.strip():
@@ -112,10 +112,10 @@ def _interpreter(case: Case, found: Interpreter, where: str) -> Iterator[Finding
     number = ".".join(str(part) for part in found.version)
     if not found.version:
         said = found.said.splitlines()[-1] if found.said else "nothing"
-        yield failed("python", f"{interpreter(case.spec)} does not run: {said}", f"edit `python` {where}")
+        yield failed("python", f"{case.spec.interpreter} does not run: {said}", f"edit `python` {where}")
         return
     if found.version[:2] < _OLDEST_PYTHON:
-        text = f"{interpreter(case.spec)} is Python {number}; 3.10 or newer is needed"
+        text = f"{case.spec.interpreter} is Python {number}; 3.10 or newer is needed"
         yield failed("python", text, f"set `python` {where} to a newer one")
         return
     yield good("python", f"{number} ({found.executable})")

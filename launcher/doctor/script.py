@@ -188,20 +188,6 @@ sys.stdout.flush()
 """Also for interpreters that are too old: they are to say so."""
 
 
-_PROVIDED: Final = ".local/share/se-remote/venvs/current"
-"""Under home there: what `se-remote provision` made."""
-
-
-def interpreter(spec: HostSpec) -> str:
-    """The host's python as the inventory says, or python3."""
-    return spec.python or "python3"
-
-
-def provided(spec: HostSpec) -> bool:
-    """Whether the server runs in what `se-remote provision` made, if there is such."""
-    return bool(getattr(spec, "provided", False))
-
-
 def asks_sudo(commands: Commands) -> bool:
     """Whether anything of the inventory that runs there uses sudo."""
     return any(_SUDO.search(text) for _, text in commands)
@@ -270,9 +256,9 @@ def path_words(paths: Sequence[str]) -> str:
 def _probe(spec: HostSpec, nonce: str) -> str:
     """What the host's shell runs: fd 3 is where our answers go, all else is what `setup` says."""
     lines = [wrapper.environment_lines(spec)]
-    python = wrapper.path_word(interpreter(spec))
-    if provided(spec):
-        lines += [f'se_remote_python=$(cd "$HOME/{_PROVIDED}" 2>/dev/null && pwd -P)/bin/python']
+    python = wrapper.path_word(spec.interpreter)
+    if spec.provided:
+        lines += [f'se_remote_python=$(cd "$HOME/{wrapper.VENVS}/current" 2>/dev/null && pwd -P)/bin/python']
         lines += [f'[ -x "$se_remote_python" ] || se_remote_python={python}']
         python = '"$se_remote_python"'
     if spec.docker is not None and spec.docker.workdir is not None:
