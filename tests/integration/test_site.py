@@ -101,6 +101,7 @@ def test_a_one_shot_is_done_and_leaves_its_log(bed):
             await site.start([good, bad])
             assert (await heard.until("good", STOPPED)).code == 0
             assert (await heard.until("bad", DEAD)).code == 4
+            assert heard.states("good") == ["stopped"] and heard.states("bad") == ["dead"]
             assert len(bed.archived("good")) == 1
 
     go(work())
