@@ -191,7 +191,8 @@ def unknown_host(document: Document, name: str, text: str) -> Problem:
     report = Report()
     known = [*document.hosts, *document.aliases]
     if name in document.processes:
-        report.add(Place(document.file), f'"{name}" is a process, not a host', f"hosts: {', '.join(known)}")
+        hint = f"to start it: se-remote run; hosts: {', '.join(known)}"
+        report.add(Place(document.file), f'"{name}" is a process, not a host', hint)
     else:
         hint = listing(known)
         if "." in text:

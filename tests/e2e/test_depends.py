@@ -21,13 +21,15 @@ class Depending(Terminal):
         self.stays = f"exec sleep 3{world.sshd.port}"
         self.write(core=self.stays)
 
-    def write(self, core: str, **more: str) -> None:
+    def write(self, core: str, user: bool = False, **more: str) -> None:
         more.setdefault("depends", "[nav]")
         more.setdefault("lease", "2s")
         processes = {
             "core": {"cmd": f"echo core is up; {core}", "host": self.name, "ready_timeout": 10},
             "nav": {"cmd": self.stays, "host": self.name, "depends": ["core"]},
         }
+        if user:
+            processes["user"] = {"cmd": self.stays, "host": self.name, "depends": ["lab-pc"]}
         (self.folder / "se-remote.yaml").write_text(
             f"context: {{session: {self.name}}}\nhosts:\n{self.entry(self.name, **more)}"
             f"processes: {json.dumps(processes)}\n"
@@ -162,6 +164,18 @@ def test_a_host_that_others_depend_on_is_held_up_meanwhile(terminal):
     out, err = running.communicate(timeout=ENDS_WITHIN)
     order(out, f"[{terminal.name}] server stopped", f"[{first}] server stopped", "[core] stopped")
     assert not (terminal.run_dir.parent / first).exists(), out + err
+
+
+def test_a_process_may_depend_on_a_host(terminal):
+    terminal.write(core=terminal.stays, user=True)
+    done = terminal.se_remote("run", "user")
+    assert done.code == 0, done.text
+    order(done.err, "core", "nav", "start ", "user")
+    assert len(terminal.running()) == 3
+    status = json.loads(terminal.se_remote("status", terminal.name, "--json").out)
+    assert status[0]["state"] == "ready", "and stays up"
+    killed = terminal.se_remote("kill", "core")
+    order(killed.out, "user: stopped", f"{terminal.name}: stopped", "nav: stopped", "core: stopped")
 
 
 def _acts(terminal):
