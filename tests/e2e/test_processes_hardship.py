@@ -452,3 +452,18 @@ def root_sleeps():
         except OSError:
             continue
     return found
+
+
+def test_what_an_older_wrapper_has_written_is_understood(stack):
+    """Its state was two words; who looked opened `wrapper` and `pid` for the rest."""
+    stack.processes(p={"cmd": LONG})
+    stack.good("run", "p")
+    (state,) = (stack.base() / ".processes").rglob("state")
+    state.write_text(" ".join(state.read_text().split()[:2]) + "\n")
+    (pid,) = stack.alive("sleep 3600")
+    seen = stack.status("p")["p"]
+    assert (seen["state"], seen["pid"]) == ("ready", pid)
+    stack.good("run", "p")
+    assert stack.alive("sleep 3600") == [pid]
+    stack.good("kill", "p")
+    assert not stack.base().exists()
