@@ -198,6 +198,7 @@ def test_a_stack_of_normal_size(world, boxes):
             Path(f"/tmp/up.p{number}").unlink(missing_ok=True)
 
 
+@pytest.mark.slow
 def test_in_a_container_as_docker_exec_does(world, boxes):
     """An alias of the container's own rc file; ended inside, also what ignores INT."""
     boxes.create("nav")

@@ -76,6 +76,7 @@ def test_a_failed_one_shot_stops_its_dependants(stack):
     stack.good("kill", "bad")
 
 
+@pytest.mark.slow
 def test_a_dependency_that_dies_of_a_signal_is_named_with_it(stack):
     stack.processes(
         bad={"cmd": "kill -SEGV $$", "ready_check": "false"},
@@ -391,7 +392,7 @@ def test_tmux_missing_is_named(stack):
     assert not stack.file("started").exists()
 
 
-@pytest.mark.parametrize("shell", ["fish", slow("zsh"), slow("dash"), slow("tcsh")])
+@pytest.mark.parametrize("shell", [slow("fish"), slow("zsh"), slow("dash"), slow("tcsh")])
 def test_login_shells(stack, shell):
     path = shutil.which(shell)
     if path is None:
