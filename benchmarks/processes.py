@@ -1,8 +1,8 @@
 """What processes cost: commands over SSH, time against one process, against a bare exec, against `ssh cat`.
 
-All is measured in this process, interleaved, over a private sshd on loopback; ratios are of medians of one
-run. Commands are counted in sshd's own log. `from nothing` is a new Launcher with a new connection, as each
-command of the command line has; asyncssh is imported before.
+All over a private sshd on loopback, interleaved; ratios are of medians of one run. Commands are counted in
+sshd's own log. `se-remote …` is the command as it is typed; the others are what it does without the start of
+Python: a new Launcher with a new connection in this process.
 
     python benchmarks/processes.py [ROUNDS]
 """
@@ -99,6 +99,16 @@ async def run_and_kill(stack: Stack, wanted: Sequence[str]) -> tuple[float, floa
     return await timed(run(stack, wanted)), await timed(kill(stack, wanted))
 
 
+def typed(stack: Stack, *words: str) -> float:
+    """Seconds of a command of the command line."""
+    began = time.perf_counter()
+    command = [str(Path(sys.executable).parent / "se-remote"), "-i", str(stack.file), *words]
+    done = subprocess.run(command, env=stack.world.environ, capture_output=True, text=True, check=False)
+    took = time.perf_counter() - began
+    assert done.returncode == 0, done.stderr
+    return took
+
+
 async def connect(world: Bench) -> asyncssh.SSHClientConnection:
     return await asyncssh.connect(
         "127.0.0.1", world.sshd.port, client_keys=[str(world.sshd.client_key)],
@@ -182,6 +192,8 @@ async def measure(stack: Stack, rounds: int) -> bool:
     }
     for number in range(rounds + 1):
         for key, wanted in (("1", one), ("10", many)):
+            for command in ("run", "kill"):
+                times.setdefault(f"se-remote {command} {key}", []).append(typed(stack, command, *wanted))
             ran, killed = await run_and_kill(stack, wanted)
             if number:  # the first round warms the caches of both sides
                 times[f"run {key}"].append(ran)
@@ -210,6 +222,9 @@ async def measure(stack: Stack, rounds: int) -> bool:
     await kill(stack, ["flood"])
     rc_share, rc_reads = await slow_rc(stack, max(3, rounds // 2))
 
+    def two(command: str) -> tuple[list[float], list[float]]:
+        return times[f"{command} 10"], times[f"{command} 1"]
+
     rows = [*times.items(), ("status of 15, open connection", ours), ("exec true, open connection", bare),
             (f"following {LINES} lines", heard), (f"ssh cat of {LINES} lines", cat)]  # fmt: skip
     for key, values in rows:
@@ -218,12 +233,14 @@ async def measure(stack: Stack, rounds: int) -> bool:
     good = [held(f"ssh commands, {key}", value, limit, "d") for key, (value, limit) in counted.items()]
     good += [
         held("status of 15 / bare exec on an open connection", ratio(ours, bare), 1.2),
-        held("run of 10 independent / run of one", ratio(times["run 10"], times["run 1"]), 1.3),
-        held("kill of 10 / kill of one", ratio(times["kill 10"], times["kill 1"]), 1.3),
+        held("se-remote run of 10 independent / of one", ratio(*two("se-remote run")), 1.3),
+        held("se-remote kill of 10 / of one", ratio(*two("se-remote kill")), 1.3),
         held(f"following {LINES} lines from nothing / ssh cat", ratio(heard, cat), 1.0),
         held("a slow rc file, read how often for a run of 5", rc_reads, 1, "d"),
         held("… and added to it, as a share of its own time", rc_share, 1.25),
     ]
+    for command in ("run", "kill"):
+        print(f"{f'{command} of 10 / of one, without the start of Python':<62} {ratio(*two(command)):8.2f}")
     return all(good)
 
 

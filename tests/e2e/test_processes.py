@@ -80,7 +80,7 @@ def test_kill_ends_dependants_first(stack):
     assert stack.states("d") == {"d": "ready"}
 
 
-@pytest.mark.parametrize("force", [False, True])
+@pytest.mark.parametrize("force", [False, slow(True)])
 def test_kill_ends_what_traps_everything_and_force_does_not_wait_for_it(stack, force):
     """What left its group or its session belongs to it, too."""
     child = "(trap '' INT QUIT TERM; exec sleep 3601)"
@@ -147,7 +147,7 @@ def test_the_plan_is_the_order_and_the_commands_and_touches_nothing(stack):
 @pytest.mark.parametrize(
     ("command", "code"),
     [
-        ("exit 0", 0),
+        slow("exit 0", 0),
         slow("exit 7", 7),
         ("false; true", 0),
         ("true; exit 3", 3),
@@ -224,7 +224,7 @@ READY = {
 }
 
 
-@pytest.mark.parametrize("form", [slow("command"), "log", "file"])
+@pytest.mark.parametrize("form", [slow("command"), "log", slow("file")])
 def test_ready_is_what_the_check_says(stack, form):
     check, action = READY[form]
     command = f"echo state: unknown; while [ ! -e ~/now ]; do sleep 0.05; done; {action}; {LONG}"
@@ -245,6 +245,7 @@ time.sleep(3600)
 """
 
 
+@pytest.mark.slow
 def test_ready_when_a_port_is_open(stack):
     stack.file("server.py").write_text(SERVER)
     serve = f"exec {stack.world.python[0]} ~/server.py"

@@ -227,6 +227,7 @@ def test_attach_is_its_window_with_its_keyboard(stack):
     assert stack.states("teleop") == {"teleop": "ready"}
 
 
+@pytest.mark.slow
 def test_mon_is_a_pane_for_each(stack):
     stack.processes(a={"cmd": f"echo from the left; {LONG}"}, b={"cmd": f"echo from the right; {LONG}"})
     stack.good("run", "a", "b")

@@ -187,7 +187,7 @@ def test_a_stack_of_normal_size(world, boxes):
         for number in range(3):
             assert stack.lines("rc-was-read", number) == ["counted"]
             assert boxes.dockerd.exec(f"box{number}", "cat", "/root/ledger") == f"p{number + 12} dummy\n"
-        stack.good("kill", "all")
+        stack.good("kill", "p0", "p1", "p2")
         until(lambda: stack.alive("sleep 3600") == [])
         for number in range(3):
             assert "sleep 3600" not in boxes.dockerd.run("top", f"box{number}").stdout
@@ -198,6 +198,7 @@ def test_a_stack_of_normal_size(world, boxes):
             Path(f"/tmp/up.p{number}").unlink(missing_ok=True)
 
 
+@pytest.mark.slow
 def test_in_a_container_as_docker_exec_does(world, boxes):
     """An alias of the container's own rc file; ended inside, also what ignores INT."""
     boxes.create("nav")

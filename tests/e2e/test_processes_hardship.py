@@ -76,6 +76,7 @@ def test_a_failed_one_shot_stops_its_dependants(stack):
     stack.good("kill", "bad")
 
 
+@pytest.mark.slow
 def test_a_dependency_that_dies_of_a_signal_is_named_with_it(stack):
     stack.processes(
         bad={"cmd": "kill -SEGV $$", "ready_check": "false"},
@@ -391,7 +392,7 @@ def test_tmux_missing_is_named(stack):
     assert not stack.file("started").exists()
 
 
-@pytest.mark.parametrize("shell", ["fish", slow("zsh"), slow("dash"), slow("tcsh")])
+@pytest.mark.parametrize("shell", [slow("fish"), slow("zsh"), slow("dash"), slow("tcsh")])
 def test_login_shells(stack, shell):
     path = shutil.which(shell)
     if path is None:
@@ -405,7 +406,7 @@ def test_login_shells(stack, shell):
     stack.good("kill", "p")
 
 
-@pytest.mark.parametrize("shell", [slow("bash"), "busybox", slow("zsh")])
+@pytest.mark.parametrize("shell", [slow("bash"), slow("busybox"), slow("zsh")])
 def test_what_sh_may_be(stack, shell):
     path = shutil.which(shell)
     if path is None:
@@ -452,3 +453,18 @@ def root_sleeps():
         except OSError:
             continue
     return found
+
+
+def test_what_an_older_wrapper_has_written_is_understood(stack):
+    """Its state was two words; who looked opened `wrapper` and `pid` for the rest."""
+    stack.processes(p={"cmd": LONG})
+    stack.good("run", "p")
+    (state,) = (stack.base() / ".processes").rglob("state")
+    state.write_text(" ".join(state.read_text().split()[:2]) + "\n")
+    (pid,) = stack.alive("sleep 3600")
+    seen = stack.status("p")["p"]
+    assert (seen["state"], seen["pid"]) == ("ready", pid)
+    stack.good("run", "p")
+    assert stack.alive("sleep 3600") == [pid]
+    stack.good("kill", "p")
+    assert not stack.base().exists()

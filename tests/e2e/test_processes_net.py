@@ -64,6 +64,9 @@ class Net:
         rows = json.loads(self.run("status", "--json").out)
         return {row.get("process") or row["host"]: row["state"] for row in rows}
 
+    def leftovers(self):
+        return [text for host in self.hosts for text in host.leftovers()]
+
     def ledger(self, number):
         path = self.hosts[number].path("/root/ledger")
         return path.read_text().splitlines() if path.exists() else []
@@ -74,11 +77,12 @@ def net(bed, request):
     made = Net(bed, f"net-{request.node.name[:20]}", 3)
     try:
         yield made
-        left = [text for host in made.hosts for text in host.leftovers()]
-        assert left == []
+        namespaces.wait_until(lambda: not made.leftovers(), 20)
+        assert made.leftovers() == []
     finally:
         for host in made.hosts:
             host.repair()
+            host.run("rm -rf /root/ledger /root/go")
 
 
 def entry(net, number, name, *depends, **more):
