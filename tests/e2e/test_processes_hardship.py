@@ -432,7 +432,7 @@ def test_what_survives_is_named(stack):
     helper = stack.world.directory / "as-root"
     shutil.copy(str(shutil.which("setpriv")), helper)
     helper.chmod(0o4755)
-    stack.processes(p={"cmd": f"{helper} --reuid=0 --clear-groups sleep 3608 & exec sleep 3609"})
+    stack.processes(p={"cmd": f"{helper} --reuid=0 --clear-groups setsid sleep 3608 & exec sleep 3609"})
     stack.good("run", "p")
     until(lambda: root_sleeps(), 10)
     (pid,) = root_sleeps()
