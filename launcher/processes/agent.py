@@ -29,6 +29,7 @@ from launcher.processes.boxed import BATCH, inner_text
 from launcher.processes.clearing import STOPPING
 from launcher.processes.ending import ENDING
 from launcher.processes.login import LOGIN, SNAPSHOTS
+from launcher.processes.sharing import SHARING
 from launcher.processes.starting import LOCK, OPENING, STARTING
 from launcher.processes.wrapping import KEEPING, SERVE, TELLING, tools_text, wrapper_text
 
@@ -137,6 +138,7 @@ def agent_text(values: str) -> str:
         tmux.SHELL_FUNCTIONS,
         scripts.PLACE,
         TELLING,
+        SHARING,
         KEEPING,
         ENDING,
         LOCK,

@@ -62,7 +62,8 @@ stop_all() {
     key=${one_key%%:*}; wanted=${one_key#*:}; wanted=${wanted%%:*}; run=$root/$key
     [ -d "$run" ] || { say "s $asked $key none - 0"; continue; }
     about
-    [ -z "$wanted" ] || [ "$wanted" = "$htoken" ] || { say "s $asked $key other - 0"; continue; }
+    [ -z "$wanted" ] || [ "$wanted" = "$htoken" ] ||
+      { rm -f "$run/used.$wanted"; say "s $asked $key other - 0"; continue; }
     settled
     [ -d "$run" ] || { say "s $asked $key none - 0"; continue; }
     tries=0
@@ -72,6 +73,9 @@ stop_all() {
     done
     [ -d "$run" ] || { say "s $asked $key none - 0"; continue; }
     wrapped || begun
+    if [ -n "$wanted" ] && wrapped && [ ! -e "$run/exit" ] && kept_for; then
+      say "s $asked $key used - 0"; continue
+    fi
     begans="$begans$key=$hbegan "
     number=$((number + 1)); keys="$keys $key"; held="$held $key:${htoken:--}"
     case $one_key in *:quit) quits="$quits $number" ;; esac

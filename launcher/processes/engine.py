@@ -120,7 +120,9 @@ class Engine:
     async def release(self, lease: str) -> None:
         """Give a lease up where nothing lives by it any more; what is handed over to another run goes on."""
         used = {
-            entry.place for entry in self._entries.values() if entry.alive and entry.launch.lease == lease
+            entry.place
+            for entry in self._entries.values()
+            if entry.alive and entry.runs and entry.launch.lease == lease
         }
         await asyncio.gather(*(place.release(lease) for place in self._places.values() if place not in used))
 

@@ -169,6 +169,7 @@ class Run:
                     groups.setdefault(self._entries[name].place, []).append(self._entries[name])
             work += [self._stop_group(place, entries) for place, entries in groups.items()]
             texts += [text for some in await asyncio.gather(*work) for text in some]
+        await self._give_back()
         self.leave()
         if self._lease is not None:
             await self.engine.release(self._lease[0])
@@ -400,10 +401,25 @@ class Run:
             change = done.get(entry.launch.key)
             left = change.left if change is not None else ()
             texts += [f"{entry.name}: still there: {line}" for line in left]
-            if change is not None:
+            if change is None:
+                continue
+            if change.state is State.READY:
+                self._event(entry.name, change.state, change.reason)
+            else:
                 self._event(entry.name, State.STOPPED, "by KILL" if change.forced else "")
-                self.engine.changed(place, change)
+            self.engine.changed(place, change)
         return texts
+
+    async def _give_back(self) -> None:
+        """What ran already and was used: who started it may stop it again."""
+        groups: dict[Place, list[Entry]] = {}
+        for entry in self._entries.values():
+            if entry.owner is self and entry.sent and entry.alive and entry.runs == [self]:
+                groups.setdefault(entry.place, []).append(entry)
+        for place, entries in groups.items():
+            if not place.away:
+                with contextlib.suppress(StageError, asyncio.TimeoutError):
+                    await self._stop_in_time(place, entries)
 
     async def _stop_in_time(self, place: Place, entries: Sequence[Entry]) -> dict[Key, Change]:
         keys = [entry.launch.key for entry in entries]

@@ -73,7 +73,9 @@ look() {
   wrapped || [ -e "$run/exit" ] || { begun; stated; }
   if wrapped; then
     if [ -e "$run/exit" ] || stopped_by || [ -e "$run/reason" ]; then verdict=later
-    elif [ "$hhash" = "$hash" ]; then verdict=same
+    elif [ "$hhash" = "$hash" ]; then
+      verdict=same; use
+      ! stopped_by || verdict=later
     else verdict=other; fi
   elif [ "$htoken" = "$token" ] && [ -e "$run/exit" ]; then verdict=died
   else verdict=remains; fi

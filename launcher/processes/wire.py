@@ -202,6 +202,8 @@ def stopped(key: Key, answer: Answer) -> Change:
         return Change(key, State.STOPPED, "was not running")
     if how == "other":
         return Change(key, State.STOPPED, "another run of it is somebody else's, and was left alone")
+    if how == "used":
+        return Change(key, State.READY, "left running: another client still needs it")
     if how == "dead":
         return Change(key, State.DEAD, "had died before", code=code, signal=signal, left=left)
     return Change(key, State.STOPPED, left=left, forced=how == "forced")

@@ -22,6 +22,7 @@ from launcher.boxes import BOX
 from launcher.processes.boxed import TOOLS, WRAPPED
 from launcher.processes.ending import ENDING
 from launcher.processes.logkeeping import KEEP_LOG
+from launcher.processes.sharing import SHARING
 
 CHECK_EVERY_S: Final = "0.5"
 CHECK_TAKES_S: Final = 10
@@ -107,6 +108,7 @@ guard() {
     keep_log 2>/dev/null
     look_round
     [ -z "$why" ] || ! stopped_by || why=
+    case $why in "its lease"*) ! given_on || { why=; beats=; stale=0; } ;; esac
   done
   printf '%s\n' "$why" >"$run/reason"
   end_boxed "INT:150 TERM:100 KILL:100" >/dev/null 2>&1
@@ -138,6 +140,7 @@ look_round() {
     alive "$mine" "$mstart" "$boot" || why="its wrapper was killed"
     return
   fi
+  [ ! -e "$run/lease" ] || read -r lease <"$run/lease"
   [ -n "$lease" ] || return 0
   beat=; bound=
   read -r beat bound rest 2>/dev/null <"$root/.leases/$lease" || [ -e "$root/.leases/$lease" ] ||
@@ -185,6 +188,7 @@ decode() {
 }
 conclude() {
   decode
+  read -r token 2>/dev/null <"$run/about"  # it may have been given on
   why=; read -r why 2>/dev/null <"$run/reason"
   stage=; read -r stage 2>/dev/null <"$run/stage"
   [ -z "$box" ] || [ -n "$why" ] || [ "$code" = 0 ] || box_trouble
@@ -320,6 +324,7 @@ def wrapper_text() -> str:
         wrapper.COMMON,
         tmux.SHELL_FUNCTIONS,
         TELLING,
+        SHARING,
         KEEPING,
         ENDING,
         BOX,

@@ -180,3 +180,23 @@ def test_a_process_may_depend_on_a_host(terminal):
 
 def _acts(terminal):
     return [text for text in private.marked(terminal.world.mark) if text.endswith("sleep 300 ")]
+
+
+def test_who_ends_first_stops_nothing_that_another_still_needs(terminal):
+    """Two clients at once; then the second is killed: what both used ends with the last lease."""
+    flag = "until [ -e {} ]; do sleep 0.1; done"
+    first = terminal.start(
+        "se-remote", "with", "lab-pc", "--", "sh", "-c", f"touch one; {flag.format('two')}"
+    )
+    assert private.wait_until(lambda: (terminal.folder / "one").exists(), 30)
+    second = terminal.start(
+        "se-remote", "with", "lab-pc", "--", "sh", "-c", f"touch two; {flag.format('end')}"
+    )
+    out, err = first.communicate(timeout=ENDS_WITHIN)
+    assert first.returncode == 0, out + err
+    assert "another client still needs it" in out + err
+    assert len(terminal.running()) == 2 and set(terminal.status().values()) == {"ready"}
+    second.kill()
+    (terminal.folder / "end").touch()
+    second.communicate(timeout=ENDS_WITHIN)
+    assert private.wait_until(lambda: not terminal.running(), 20)

@@ -557,3 +557,60 @@ def test_under_every_sh(bed, shell):
             assert [change.forced for change in done.values()] == [True, False, False, False]
 
     go(work())
+
+
+@pytest.mark.parametrize("leases", [("one", "two"), ("one", ""), ("", "two")])
+def test_what_another_needs_too_is_given_on_and_not_stopped(bed, leases):
+    async def work() -> None:
+        async with bed.site() as (first, _), bed.site() as (second, heard):
+            for site, lease in zip((first, second), leases, strict=True):
+                if lease:
+                    await site.lease(lease, 3)
+            begun = bed.launch("x", "sleep 1000", lease=leases[0])
+            await first.start([begun])
+            joined = bed.launch("x", "sleep 1000", lease=leases[1])
+            await second.start([joined])
+            await heard.until("x", READY)
+            key = begun.key
+            (change,) = (await first.stop([key], tokens={key: begun.token})).values()
+            assert change.state is READY and "still needs it" in change.reason
+            if leases[0]:
+                await first.release(leases[0])
+            assert await soon(lambda: heard.changes[-1].ours)
+            (change,) = (await first.stop([key], tokens={key: begun.token})).values()
+            assert "was left alone" in change.reason
+            assert (await heard.until("x", READY)).ours
+            (change,) = (await second.stop([key], tokens={key: joined.token})).values()
+            assert change.state is STOPPED and not change.left
+
+    go(work())
+
+
+def test_what_was_needed_and_is_no_more_is_stopped(bed):
+    async def work() -> None:
+        async with bed.site() as (first, _), bed.site() as (second, _heard):
+            begun, joined = bed.launch("x", "sleep 1000"), bed.launch("x", "sleep 1000")
+            await first.start([begun])
+            await second.start([joined])
+            await second.stop([joined.key], tokens={joined.key: joined.token})
+            (change,) = (await first.stop([begun.key], tokens={begun.key: begun.token})).values()
+            assert change.state is STOPPED
+
+    go(work())
+
+
+def test_who_has_a_lease_left_goes_on_when_another_one_is_over(bed):
+    async def work() -> None:
+        async with bed.site() as (first, _), bed.site() as (second, heard):
+            await first.lease("one", 2)
+            await second.lease("two", 2)
+            begun = bed.launch("x", "sleep 1000", lease="one")
+            await first.start([begun])
+            await second.start([bed.launch("x", "sleep 1000", lease="two")])
+            await heard.until("x", READY)
+            await first.release("one")
+            assert await soon(lambda: heard.changes[-1].ours)
+            await second.release("two")
+            assert "lease was given up" in (await heard.until("x", State.DEAD)).reason
+
+    go(work())
