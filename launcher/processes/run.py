@@ -13,6 +13,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from launcher.command import quote
 from launcher.errors import Aborted, LauncherError, StageError, Unreachable
 from launcher.model import Event, HostSpec, State
 from launcher.processes.course import Course, Step, ending_rounds
@@ -448,9 +449,10 @@ class Run:
         by_itself = ""
         if self._lease is not None:
             by_itself = f"; its machine ends it by itself within {self._lease[1] + 5:g} s"
+        word = quote([entry.name])
         return (
             f"{entry.name}: its end is not verified ({reason}){by_itself}. "
-            f"To check: se-remote status {entry.name}; to end it: se-remote kill {entry.name}"
+            f"To check: se-remote status {word}; to end it: se-remote kill {word}"
         )
 
     # -- telling --------------------------------------------------------------------------------------

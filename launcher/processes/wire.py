@@ -211,7 +211,6 @@ def stopped(key: Key, answer: Answer) -> Change:
 
 def conflict(key: Key, said: Mapping[str, str]) -> Change:
     """Of the lines `x` about one process."""
-    name = quote([key.name])
     if "foreign" in said:
         reason = f"there is a tmux window of that name in session {tmux.session_name(key.session)}, not ours"
         return Change(key, State.CONFLICT, reason, "close or rename that window")
@@ -220,7 +219,7 @@ def conflict(key: Key, said: Mapping[str, str]) -> Change:
     reason = "it runs already with another configuration"
     reason += f", started by {who}" if who else ", started by another version of se-remote"
     reason += (f" for {what}" if what else "") + (f" at {began}" if began else "")
-    return Change(key, State.CONFLICT, reason, f"se-remote restart {name}")
+    return Change(key, State.CONFLICT, reason)
 
 
 def began_text(began: str) -> str:
