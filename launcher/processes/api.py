@@ -84,6 +84,7 @@ class Launcher:
             what=self._what, keep=True, keep_for=KEEP_S, base=base,
         )  # fmt: skip
         self._runs: list[Run] = []
+        self._waited_for: list[Run] = []
         self._closed = False
 
     @classmethod
@@ -343,6 +344,7 @@ class Launcher:
 
         run = self._launcher.engine().begin(stack, open_host=open_host, on_event=on_event, what=self._what)
         self._remember(run)
+        self._waited_for.append(run)
         try:
             await run.settled()
             codes = await self._codes(run) if wait and not run.errors else {}
@@ -360,6 +362,8 @@ class Launcher:
             if left:
                 raise LauncherError("\n".join(left)) from None
             raise
+        finally:
+            self._waited_for.remove(run)
         if run.errors:
             error = plan.joined(causes(run.errors))
             error.running = tuple(run.running())
@@ -377,7 +381,8 @@ class Launcher:
         """Runs of which nothing is left that a later one does not know are forgotten."""
         kept: list[Run] = []
         for old in self._runs:
-            if set(old.stack.items) <= set(run.stack.items) and not old.running():
+            over = old not in self._waited_for and not old.running()
+            if over and set(old.stack.items) <= set(run.stack.items):
                 old.leave()
             else:
                 kept.append(old)

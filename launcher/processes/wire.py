@@ -155,6 +155,8 @@ class Told:
     code: int | None
     signal: int | None
     reason: str = ""
+    answer: bool = False
+    """To a launch: this is what runs there already, as it is wanted."""
 
 
 @dataclass
@@ -178,7 +180,8 @@ def read_change(text: str) -> Told | None:
     if state not in _STATES:
         return None
     number, sign = ending(code, signal)
-    return Told(path, token, State(state), number, sign, words[6] if len(words) > 6 else "")
+    reason = words[6] if len(words) > 6 else ""
+    return Told(path, token, State(state), number, sign, reason, answer=words[5] == "0")
 
 
 _STATES = frozenset(state.value for state in State)
