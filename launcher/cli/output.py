@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TextIO
 
+from launcher.command import quote
 from launcher.errors import LauncherError
 from launcher.machines.runner import Asker
 from launcher.model import Event, Stage, State
@@ -145,6 +146,12 @@ class Output:
             for line in next_step.splitlines():
                 print(f"  try: {line}", file=self._err)
             self._err.flush()
+
+    def left(self, names: Sequence[str]) -> None:
+        """Processes that go on, although what they were started for came to nothing."""
+        if names:
+            self.say(f"left running: {', '.join(names)}", "warning")
+            self.say(f"  to stop that: se-remote kill {quote(names)}")
 
     def state(self, state: State) -> str:
         """The state's word, coloured where stdout is a terminal."""

@@ -73,11 +73,11 @@ async def _run(args: argparse.Namespace, selection: Selection, stack: Stack, out
                 ran = await launcher.run_stack(stack, keep=args.keep, wait=stays)
             except LauncherError as error:
                 output.error(_as_asked(error, args, selection, stack))
-                _say_left(output, error.running)
+                output.left(error.running)
                 return _code_of(error, stack) if stays else error.exit_code
             except asyncio.CancelledError:
                 if args.keep:
-                    _say_left(output, launcher.started())
+                    output.left(launcher.started())
                 raise
             finally:
                 if following is not None:
@@ -92,7 +92,7 @@ async def _restart(args: argparse.Namespace, selection: Selection, stack: Stack,
                 await launcher.restart(*args.name, force=args.force)
             except LauncherError as error:
                 output.error(error)
-                _say_left(output, error.running)
+                output.left(error.running)
                 return error.exit_code
     return 0
 
@@ -123,12 +123,6 @@ def _code_of(error: LauncherError, stack: Stack) -> int:
     if isinstance(error, ProcessDied) and error.host in stack.targets:
         return 128 + error.signal if error.signal else error.code or error.exit_code
     return error.exit_code
-
-
-def _say_left(output: Output, names: tuple[str, ...]) -> None:
-    if names:
-        output.say(f"left running: {', '.join(names)}", "warning")
-        output.say(f"  to stop that: se-remote kill {quote(names)}")
 
 
 class _Following:

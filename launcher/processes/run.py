@@ -302,7 +302,7 @@ class Run:
 
     def _hand_over(self, entry: Entry) -> None:
         """It was not sent: who has joined it launches it; else it never was."""
-        others = [run for run in entry.runs if run is not self]
+        others = [run for run in entry.runs if run is not self and not run._closed]
         if others and self._closed:
             entry.owner = others[0]
             others[0]._task(others[0]._launch(entry.place, [entry]))

@@ -148,6 +148,16 @@ def test_with_and_up(terminal):
     assert terminal.running() == []
 
 
+def test_up_that_fails_names_what_it_has_left_running(terminal):
+    text = (terminal.folder / "se-remote.yaml").read_text()
+    nav = json.dumps({"cmd": "exit 7", "host": terminal.name, "depends": ["core"]})
+    (terminal.folder / "se-remote.yaml").write_text(text.replace('"nav": {', f'"nav": {nav}, "old": {{'))
+    done = terminal.se_remote("up", "lab-pc")
+    assert done.code == 1 and "exit code 7" in done.err, done.text
+    order(done.err, "left running: core", "se-remote kill core")
+    assert len(terminal.running()) == 1
+
+
 def test_a_host_that_others_depend_on_is_held_up_meanwhile(terminal):
     """Its server has no session of an action: without one it would end by itself."""
     first = f"{terminal.name}-x"
