@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from launcher.command import quote
@@ -390,6 +390,7 @@ class Run:
                 self._event(entry.name, State.STOPPING, "")
         if not stopped:
             return []
+        before = {entry.name: entry.state for entry in stopped}
         if place.away:
             return [self._unverified(entry, "its connection is lost") for entry in stopped]
         try:
@@ -405,7 +406,8 @@ class Run:
             if change is None:
                 continue
             if change.state is State.READY:
-                self._event(entry.name, change.state, change.reason)
+                change = replace(change, state=before[entry.name])
+                self._event(entry.name, change.state, change.reason, "warning")
             else:
                 self._event(entry.name, State.STOPPED, "by KILL" if change.forced else "")
             self.engine.changed(place, change)
