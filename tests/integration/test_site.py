@@ -84,6 +84,50 @@ def test_how_it_ended_is_told_truly(bed, cmd, code, number):
     go(work())
 
 
+def test_nothing_truncates_the_log_and_nobody_breaks_its_pipe(bed):
+    """Scripts often say `> /dev/stderr`, which opens what stands there once more."""
+
+    async def work() -> None:
+        async with bed.site() as (site, heard):
+            cmd = "echo 1; echo 2 > /dev/stderr; echo 3 > /dev/stdout; read -r x; echo 4; seq 5 99999; sleep 3"
+            launch = bed.launch("x", f"trap 'seq 100000 300000; exit 7' INT; {cmd}00")
+            await site.start([launch])
+            await heard.until("x", READY)
+            assert await soon(lambda: bed.log("x") == b"1\n2\n3\n")
+            (taking,) = [pid for pid, text in bed.marked().items() if text == "cat " and _reads(pid, "x")]
+            os.kill(taking, signal.SIGKILL)
+            bed.tmux("send-keys", "-t", "=se:=x", "go", "Enter")
+            assert await soon(lambda: bed.log("x").endswith(b"\n99999\n"))
+            (change,) = (await site.stop([launch.key])).values()
+            assert not change.forced
+            (log,) = bed.archived("x")
+            assert log.read_text().split() == [str(number) for number in range(1, 300001)]
+
+    go(work())
+
+
+def _reads(pid: int, name: str) -> bool:
+    return os.readlink(f"/proc/{pid}/fd/0").endswith(f"/se/{name}/out")
+
+
+@pytest.mark.parametrize("persistent", [True, False])
+def test_the_last_of_much_it_said_is_in_its_log_whoever_still_holds_it(bed, persistent):
+    async def work() -> None:
+        async with bed.site() as (site, heard):
+            cmd = f"sleep 1000 & seq 1 200000; exit {7 if persistent else 0}"
+            await site.start([bed.launch("x", cmd, persistent=persistent)])
+            if persistent:
+                dead = await heard.until("x", DEAD)
+                assert (dead.code, dead.tail[-1]) == (7, "200000")
+                return
+            assert (await heard.until("x", STOPPED)).code == 0
+            assert await soon(lambda: bed.archived("x"))
+            (log,) = bed.archived("x")
+            assert log.read_bytes().count(b"\n") == 200000
+
+    go(work())
+
+
 def test_a_one_shot_is_done_and_leaves_its_log(bed):
     async def work() -> None:
         async with bed.site() as (site, heard):
