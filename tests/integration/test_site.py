@@ -436,8 +436,9 @@ def test_a_lease_goes_on_at_the_next_site_and_ends_when_it_is_released(bed):
 
 
 def test_the_rc_file_is_read_once_however_many_want_it(bed):
-    rc = 'echo noise; sleep 0.3; echo read >>~/reads\nalias hello="echo from alias"\n'
-    rc += 'f() { echo "f $1"; }\nA=rc; export A B=rc'
+    # as bash-completion does it: extended patterns in functions
+    rc = 'shopt -s extglob; echo noise; sleep 0.3; echo read >>~/reads\nalias hello="echo from alias"\n'
+    rc += 'f() { case $1 in @(x|y)) echo "f $1";; esac; }\nA=rc; export A B=rc\nset -eu\nreadonly R=1'
     (bed.home / ".bashrc").write_text(rc)
 
     async def work() -> None:
