@@ -76,6 +76,8 @@ prepare() {
   find_awk || refuse shell "there is no awk on this machine (PATH=$PATH)" "install one: mawk, gawk or busybox"
   if [ ! -e "$base" ] && [ ! -h "$base" ]; then mkdir -m 700 "$base" 2>/dev/null; fi
   guard_base || refuse shell "cannot create $base" "df -h /tmp; ls -ld $base"
+  whose=${base#/tmp/se-remote-}
+  case $whose in */*) whose=$(printf '%s' "$whose" | tr / _) ;; esac
   read -r up rest </proc/uptime; offset=$(($(date +%s) - ${up%%.*}))
   fifo=$root/.watch/$$; tries=0
   rm -f "$fifo"

@@ -92,6 +92,7 @@ stop_all() {
   end_in_boxes
   end_all "$keys" "$steps" "$quits"
   killed="$killed$killed_inside"
+  for key in $keys; do run=$root/$key; taken 50; done
   helpers
   [ -z "$helping" ] || kill -KILL $helping 2>/dev/null
   mine=$keys

@@ -143,6 +143,15 @@ end_all() {
   pick
 }
 soon() { sleep 0.02 2>/dev/null || sleep 1; }
+still_takes() {
+  one=; start=; life=
+  read -r one start life 2>/dev/null <"$run/taker" && alive "$one" "$start" "$life"
+}
+taken() {
+  # what still runs may hold the pipe open
+  tries=0
+  while still_takes && [ "$tries" -lt "$1" ]; do soon; tries=$((tries + 1)); done
+}
 helpers() {
   helping=
   while read -r number kind one start; do

@@ -73,7 +73,7 @@ async def tree(
     for one in seen:
         if one.container and one.key in trees and one.state is not State.DEAD:
             boxes.setdefault(one.container, []).append(one.key)
-    inner = await asyncio.gather(*(_look_inside(runner, box, over) for box in boxes))
+    inner = await asyncio.gather(*(_look_inside(runner, box, over, there) for box in boxes))
     for (_, inside), answer in zip(boxes.items(), inner, strict=True):
         for key in inside:
             run = f"{answer.get('base')}/.processes/{looking.place_of(key)}" if answer is not None else ""
@@ -92,15 +92,17 @@ async def windows(runner: Runner, *, base: str = "") -> tuple[str, dict[str, str
     return f"{reply.get('base')}/tmux", {process or host: window for window, process, host in found}
 
 
-async def _look_inside(runner: Runner, container: str, over: float) -> Reply | None:
-    """`container`: as in `about`, ENGINE ID KEY [USER]. None when nothing can be asked there."""
+async def _look_inside(runner: Runner, container: str, over: float, there: str) -> Reply | None:
+    """`container`: as in `about`, ENGINE ID KEY [USER]; `there`: the base on the machine, which gives its
+    name to the one inside (`boxed`). None when nothing can be asked there."""
     words = container.split(" ")
     if len(words) < 3:
         return None
     inner = carried.inside("status", runner, docker.Box(*words[:4]))
     nonce = secrets.token_hex(12)
+    whose = re.sub(r"^/tmp/se-remote-", "", there).replace("/", "_")
     try:
-        script = looking.tree(base=f"@{words[1][:_ID]}", nonce=nonce, over=over)
+        script = looking.tree(base=f"@{words[1][:_ID]}-{whose}", nonce=nonce, over=over)
         return await framed(words[2], inner, script, nonce, _ANSWER_S + 2 * over)
     except StageError:
         return None

@@ -187,7 +187,7 @@ class Site:
             if not chunk:
                 said = (await self._stream.close()).stderr.decode("utf-8", "replace").splitlines()[-5:]
                 cause = "the shell there ended before it answered"
-                raise StartFailed(self._name, Stage.SHELL, cause, "try: ssh HOST 'exec sh -c id'", said)
+                raise StartFailed(self._name, Stage.SHELL, cause, "ssh HOST 'exec sh -c id'", said)
 
     async def _ask(self, verb: str, text: str, timeout: float) -> wire.Answer:
         if self._over:

@@ -159,7 +159,7 @@ make_rooms() {
     mkdir -m 700 "$base" 2>/dev/null; nap
   done
   set --
-  for i in $fresh; do "item_$i"; set -- "$@" "$root/$key/go"; done
+  for i in $fresh; do "item_$i"; set -- "$@" "$root/$key/go" "$root/$key/out"; done
   mkfifo "$@" 2>/dev/null
   found_for=
   today=$(date -u +%Y%m%dT%H%M%SZ)
@@ -298,6 +298,7 @@ clear_old() {
   keys=$old; steps="INT:50 TERM:50 KILL:100"; quits=
   end_in_boxes
   end_all "$old" "$steps"
+  for key in $old; do run=$root/$key; taken 50; done
   helpers
   [ -z "$helping" ] || kill -KILL $helping 2>/dev/null
   enter

@@ -4,8 +4,10 @@ Three roles: without argument it is the wrapper itself (runs the process, notes 
 to the process's environment and shell, and becomes `serve`, a plain script: setup lines, then the command.
 
 Rules:
-- the process writes its log itself and its stdin is the window's tty: nothing is in between, so its exit code
-  is true. It runs in the foreground: a shell has what runs in its background ignore INT and QUIT;
+- the process runs in the foreground, so its exit code is true (and a shell has what runs in its background
+  ignore INT and QUIT); its stdin is the window's tty. Its output goes through a pipe that a `cat` appends to
+  the log: a script that says `echo … >/dev/stderr` opens what stands there once more, and would truncate a
+  file. That `cat` lives as long as anybody may still write, whatever becomes of window, wrapper and guard;
 - the wrapper survives HUP, INT and TERM (they are for the process);
 - a guard beside it sees that the wrapper is gone, its window closed or its lease over, and ends the process;
 - what ended in order (a one-shot with code 0, whoever was left by its lease) leaves nothing but its log; one
@@ -148,6 +150,21 @@ look_round() {
   [ "$beat" = "$beats" ] && stale=$((stale + 1)) || { beats=$beat; stale=0; }
   [ "$stale" -lt "${bound:-10}" ] || why="its lease is over: whoever started it was not heard of for $bound s"
 }
+open_output() {
+  # both ends are open before anybody can die: a reader that waits for its writer would wait for ever
+  exec 4<>"$run/out"; exec 3<"$run/out" 9>"$run/out"; exec 4>&-
+  take_output &
+  exec 3<&-
+  stat=; read -r stat <"/proc/$!/stat"; set -- "$!" ${stat##*) }
+  printf '%s %s %s\n' "$1" "${21}" "$boot" >"$run/taker"
+}
+take_output() {
+  # by `exec`: a shell keeps what a function's own redirections close
+  exec <&3 >&7 2>/dev/null 3<&- 5<&- 6<&- 7>&- 8>&- 9>&-
+  trap '' HUP INT TERM QUIT
+  # nothing may make the process see a broken pipe: not a full disk, not whoever kills a `cat`
+  until cat; do sleep 0.2; done
+}
 readiness() {
   trap '' INT QUIT HUP
   read -r going <&5  # setup has passed
@@ -187,7 +204,7 @@ decode() {
   ended="$code $sig"
 }
 conclude() {
-  decode
+  decode; taken 10
   read -r token 2>/dev/null <"$run/about"  # it may have been given on
   why=; read -r why 2>/dev/null <"$run/reason"
   stage=; read -r stage 2>/dev/null <"$run/stage"
@@ -210,6 +227,7 @@ conclude() {
   end_boxed "INT:100 TERM:100 KILL:100" >/dev/null 2>&1
   end_all "$key" "INT:100 TERM:100 KILL:100" >/dev/null 2>&1
   [ -z "$box" ] || leave_mark >/dev/null 2>&1
+  taken 50
   stopped_by && return
   if [ "$how" = dead ]; then
     # who comes to look finds it in the window, too
@@ -238,9 +256,11 @@ wrap() {
   [ -z "$box" ] || looking=box_readiness
   "$looking" 6<&- </dev/null >/dev/null 2>&1 &
   ready=$!
+  [ -n "$box" ] || open_output
   if [ -n "$box" ]; then hold_box <&6 >&7 2>&7
-  else env -i "$shell" "$run/serve" cmd <&6 >&7 2>&7 5>&- 6<&- 7>&- 8>&-; fi
+  else env -i "$shell" "$run/serve" cmd <&6 >&9 2>&9 5>&- 6<&- 7>&- 8>&- 9>&-; fi
   code=$?
+  exec 9>&-
   trap '' HUP INT TERM QUIT
   decode
   finish

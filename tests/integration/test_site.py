@@ -84,6 +84,49 @@ def test_how_it_ended_is_told_truly(bed, cmd, code, number):
     go(work())
 
 
+def test_nothing_truncates_the_log_and_nobody_breaks_its_pipe(bed):
+    """Scripts often say `> /dev/stderr`, which opens what stands there once more."""
+
+    async def work() -> None:
+        async with bed.site() as (site, heard):
+            cmd = "echo 1; echo 2 > /dev/stderr; echo 3 > /dev/stdout; read -r x; seq 4 99999; sleep 300"
+            launch = bed.launch("x", f"trap 'seq 100000 300000; exit 7' INT; {cmd}")
+            await site.start([launch])
+            await heard.until("x", READY)
+            assert await soon(lambda: bed.log("x") == b"1\n2\n3\n")
+            (taking,) = [pid for pid, text in bed.marked().items() if text == "cat " and _reads(pid, "x")]
+            os.kill(taking, signal.SIGKILL)
+            bed.tmux("send-keys", "-t", "=se:=x", "go", "Enter")
+            assert await soon(lambda: bed.log("x").endswith(b"\n99999\n"))
+            (change,) = (await site.stop([launch.key])).values()
+            assert not change.forced
+            (log,) = bed.archived("x")
+            assert log.read_text().split() == [str(number) for number in range(1, 300001)]
+
+    go(work())
+
+
+def _reads(pid: int, name: str) -> bool:
+    return os.readlink(f"/proc/{pid}/fd/0").endswith(f"/se/{name}/out")
+
+
+def test_what_it_said_last_is_told_even_when_the_pipe_is_slow(bed):
+    async def work() -> None:
+        async with bed.site() as (site, heard):
+            await site.start([bed.launch("x", "sleep 1000 & read -r x; echo last words; exit 7")])
+            await heard.until("x", READY)
+            pid = int((bed.run("x") / "pid").read_text().split()[0])
+            (taking,) = [pid for pid, text in bed.marked().items() if text == "cat " and _reads(pid, "x")]
+            os.kill(taking, signal.SIGSTOP)
+            bed.tmux("send-keys", "-t", "=se:=x", "go", "Enter")
+            assert await soon(lambda: Path(f"/proc/{pid}/stat").exists() is False)
+            os.kill(taking, signal.SIGCONT)
+            dead = await heard.until("x", DEAD)
+            assert (dead.code, dead.tail) == (7, ("last words",))
+
+    go(work())
+
+
 def test_a_one_shot_is_done_and_leaves_its_log(bed):
     async def work() -> None:
         async with bed.site() as (site, heard):
@@ -393,8 +436,9 @@ def test_a_lease_goes_on_at_the_next_site_and_ends_when_it_is_released(bed):
 
 
 def test_the_rc_file_is_read_once_however_many_want_it(bed):
-    rc = 'echo noise; sleep 0.3; echo read >>~/reads\nalias hello="echo from alias"\n'
-    rc += 'f() { echo "f $1"; }\nA=rc; export A B=rc'
+    # as bash-completion does it: extended patterns in functions
+    rc = 'shopt -s extglob; echo noise; sleep 0.3; echo read >>~/reads\nalias hello="echo from alias"\n'
+    rc += 'f() { case $1 in @(x|y)) echo "f $1";; esac; }\nA=rc; export A B=rc\nset -eu\nreadonly R=1'
     (bed.home / ".bashrc").write_text(rc)
 
     async def work() -> None:
