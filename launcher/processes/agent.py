@@ -30,6 +30,7 @@ from launcher.processes.clearing import STOPPING
 from launcher.processes.ending import ENDING
 from launcher.processes.login import LOGIN, SNAPSHOTS
 from launcher.processes.starting import LOCK, OPENING, STARTING
+from launcher.processes.surveying import SURVEY
 from launcher.processes.wrapping import KEEPING, SERVE, TELLING, tools_text, wrapper_text
 
 HELLO: Final = "se-remote-site 1"
@@ -139,6 +140,7 @@ def agent_text(values: str) -> str:
         TELLING,
         KEEPING,
         ENDING,
+        SURVEY,
         LOCK,
         STARTING,
         OPENING,
