@@ -39,6 +39,7 @@ class Stack:
     def __init__(self, world: Bench) -> None:
         self.world = world
         self.file = world.directory / "se-remote.yaml"
+        self.base = world.directory / "b"
         self.session = f"bench{secrets.token_hex(3)}"
         config = Path(world.environ["HOME"]) / ".ssh" / "config"
         config.write_text(
@@ -58,7 +59,7 @@ class Stack:
         self.file.write_text(yaml.safe_dump(document))
 
     def open(self) -> Launcher:
-        return Launcher.from_file(self.file, environ=self.world.environ)
+        return Launcher.from_file(self.file, environ=self.world.environ, base=str(self.base))
 
     @property
     def commands(self) -> int:
@@ -200,7 +201,7 @@ async def measure(stack: Stack, rounds: int) -> bool:
     counted["kill of 15"] = (await stack.counted(lambda: kill(stack, [*many, *chain])), 3)
 
     await run(stack, ["flood"])
-    (log,) = Path(f"/tmp/se-remote-{os.getuid()}/.processes/{stack.session}").rglob("log")
+    (log,) = (stack.base / ".processes" / stack.session).rglob("log")
     heard, cat = [], []
     for number in range(rounds + 1):
         pair = ssh_cat(stack, log), await follow(stack)
@@ -233,7 +234,7 @@ def main() -> int:
         world.sshd.start("LogLevel VERBOSE")
         stack = Stack(world)
         good = asyncio.run(measure(stack, rounds))
-        assert not Path(f"/tmp/se-remote-{os.getuid()}/.processes/{stack.session}").exists()
+        assert not (stack.base / ".processes").exists()
         private.wait_until(lambda: not private.marked(world.sshd.mark), 5)
     return 0 if good else 1
 

@@ -97,9 +97,8 @@ _WRAPPER: Final = r"""
 guard() {
   trap '' INT TERM QUIT; hung=; trap 'hung=yes' HUP
   beats=; stale=0; why=; tailing=
-  read -r one rest </proc/self/stat
-  { stat=; read -r stat; } </proc/self/stat; set -- ${stat##*) }
-  printf '%s %s %s\n' "$one" "${20}" "$boot" >"$run/guard"
+  stat=; read -r stat </proc/self/stat; set -- ${stat##*) }
+  printf '%s %s %s\n' "${stat%% *}" "${20}" "$boot" >"$run/guard"
   keep_log_begin 7
   while [ -z "$why" ]; do
     sleep 1 5<&- 6<&- 7>&- 8>&- 2>/dev/null
@@ -207,6 +206,8 @@ conclude() {
   case $how in done) tell stopped 0 0 ;; *) tell dead "$code" "$sig" "$why" ;; esac
   end_boxed "INT:100 TERM:100 KILL:100" >/dev/null 2>&1
   end_all "$key" "INT:100 TERM:100 KILL:100" >/dev/null 2>&1
+  # who asks for a status need not look for what is left
+  if [ -z "$all" ] && still_ours; then process='- gone'; put_state dead; fi
   [ -z "$box" ] || leave_mark >/dev/null 2>&1
   stopped_by && return
   if [ "$how" = dead ]; then
