@@ -10,7 +10,6 @@ command of the command line has; asyncssh is imported before.
 from __future__ import annotations
 
 import asyncio
-import os
 import secrets
 import statistics
 import subprocess

@@ -69,7 +69,7 @@ tell_later() {
 tell_now() { [ -z "$told" ] || tell_all "$told"; told=; }
 """
 )
-"""`survey` reads the runs of $keys; then `seen_1`, `seen_2`, … set what `about`, `wrapped` and `stated` set of
+"""`survey` reads the runs of $keys; then `seen_1`, `seen_2`, … set what `about`, `wrapped`, `stated` set of
 the first, the second, …, and $plain: it runs, and nobody ends it.
 
 `tell_later KEY TOKEN STATE`, of many, then `tell_now`: written at once, in pieces that a fifo takes whole."""
