@@ -2,7 +2,9 @@
 
 All is measured in this process, interleaved, over a private sshd on loopback; ratios are of medians of one
 run. Commands are counted in sshd's own log. `from nothing` is a new Launcher with a new connection, as each
-command of the command line has; asyncssh is imported before.
+command of the command line has; asyncssh is imported before. `open`: a Launcher that has its connection.
+`se-remote`: the command itself, from its start to its end. A status is asked for again and again by one
+Launcher: the first one is a command there, which the next ones go on talking to.
 
     python benchmarks/processes.py [ROUNDS]
 """
@@ -10,6 +12,7 @@ command of the command line has; asyncssh is imported before.
 from __future__ import annotations
 
 import asyncio
+import math
 import secrets
 import statistics
 import subprocess
@@ -99,6 +102,21 @@ async def run_and_kill(stack: Stack, wanted: Sequence[str]) -> tuple[float, floa
     return await timed(run(stack, wanted)), await timed(kill(stack, wanted))
 
 
+async def run_and_kill_open(launcher: Launcher, wanted: Sequence[str]) -> tuple[float, float]:
+    """Over a connection and a command there that are open, as who runs a stack from Python has them."""
+    return await timed(launcher.run(*wanted)), await timed(launcher.kill(*wanted))
+
+
+def command_line(stack: Stack, verb: str, wanted: Sequence[str]) -> float:
+    """Seconds of `se-remote VERB …`, with all that a command costs."""
+    began = time.perf_counter()
+    subprocess.run(
+        [sys.executable, "-m", "launcher.cli.main", verb, *wanted], check=True, capture_output=True,
+        env=stack.world.environ, cwd=stack.file.parent,
+    )  # fmt: skip
+    return time.perf_counter() - began
+
+
 async def connect(world: Bench) -> asyncssh.SSHClientConnection:
     return await asyncssh.connect(
         "127.0.0.1", world.sshd.port, client_keys=[str(world.sshd.client_key)],
@@ -182,10 +200,18 @@ async def measure(stack: Stack, rounds: int) -> bool:
     }
     for number in range(rounds + 1):
         for key, wanted in (("1", one), ("10", many)):
-            ran, killed = await run_and_kill(stack, wanted)
-            if number:  # the first round warms the caches of both sides
-                times[f"run {key}"].append(ran)
-                times[f"kill {key}"].append(killed)
+            pairs = [("", await run_and_kill(stack, wanted))]
+            async with stack.open() as launcher:
+                await launcher.status()
+                await launcher.run(*chain[:1])  # what is open, is
+                pairs.append((", open", await run_and_kill_open(launcher, wanted)))
+                await launcher.kill(*chain[:1])
+            said = command_line(stack, "run", wanted), command_line(stack, "kill", wanted)
+            pairs.append((", se-remote", said))
+            for how, (ran, killed) in pairs:
+                if number:  # the first round warms the caches of both sides
+                    times.setdefault(f"run {key}{how}", []).append(ran)
+                    times.setdefault(f"kill {key}{how}", []).append(killed)
         ran, killed = await timed(run(stack, chain[-1:])), await timed(kill(stack, chain[:1]))
         times["chain"].append(ran)
         times["kill c"].append(killed)
@@ -216,10 +242,12 @@ async def measure(stack: Stack, rounds: int) -> bool:
         print(f"{key:<34} {spread(values)}")
     print()
     good = [held(f"ssh commands, {key}", value, limit, "d") for key, (value, limit) in counted.items()]
+    for verb in ("run", "kill"):
+        for how, limit in ((", se-remote", 1.3), ("", 1.3), (", open", math.inf)):
+            share = ratio(times[f"{verb} 10{how}"], times[f"{verb} 1{how}"])
+            good.append(held(f"{verb} of 10{how or ', from nothing'} / of one", share, limit))
     good += [
         held("status of 15 / bare exec on an open connection", ratio(ours, bare), 1.2),
-        held("run of 10 independent / run of one", ratio(times["run 10"], times["run 1"]), 1.3),
-        held("kill of 10 / kill of one", ratio(times["kill 10"], times["kill 1"]), 1.3),
         held(f"following {LINES} lines from nothing / ssh cat", ratio(heard, cat), 1.0),
         held("a slow rc file, read how often for a run of 5", rc_reads, 1, "d"),
         held("… and added to it, as a share of its own time", rc_share, 1.25),

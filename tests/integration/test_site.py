@@ -549,7 +549,7 @@ def test_under_every_sh(bed, shell):
                 bed.launch("one", "echo $A; exit 0", persistent=False, env={"A": NASTY}),
                 bed.launch("dies", "exit 3"),
             ]
-            await site.lease("l", 5)
+            await site.lease("l", 2)
             await site.start(launches)
             await heard.until("a b", READY)
             assert (await heard.until("one", STOPPED)).code == 0
