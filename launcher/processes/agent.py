@@ -31,6 +31,7 @@ from launcher.processes.ending import ENDING
 from launcher.processes.login import LOGIN, SNAPSHOTS
 from launcher.processes.sharing import SHARING
 from launcher.processes.starting import LOCK, OPENING, STARTING
+from launcher.processes.surveying import SURVEY
 from launcher.processes.wrapping import KEEPING, SERVE, TELLING, tools_text, wrapper_text
 
 HELLO: Final = "se-remote-site 1"
@@ -143,6 +144,7 @@ def agent_text(values: str) -> str:
         SHARING,
         KEEPING,
         ENDING,
+        SURVEY,
         LOCK,
         STARTING,
         OPENING,

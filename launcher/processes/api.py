@@ -34,7 +34,7 @@ from launcher.inventory import Inventory, Settings
 from launcher.loopthread import DaemonExecutor
 from launcher.machines.runner import Asker
 from launcher.model import Event, HostSpec, Problem, ProcessSpec
-from launcher.processes import output, viewing
+from launcher.processes import output, seeing, viewing
 from launcher.processes.course import causes
 from launcher.processes.graph import Stack, build
 from launcher.processes.model import Change, Key, Node, Seen
@@ -83,6 +83,7 @@ class Launcher:
             self.inventory, environ=environ, settings=self._settings, ask=ask, on_event=on_event,
             what=self._what, keep=True, keep_for=KEEP_S, base=base,
         )  # fmt: skip
+        self._looking = seeing.Looking(base)
         self._runs: list[Run] = []
         self._waited_for: list[Run] = []
         self._closed = False
@@ -123,6 +124,8 @@ class Launcher:
     async def close(self) -> None:
         """Leave the machines; what runs there stays."""
         if not self._closed:
+            if self._looking.used:
+                await self._call(self._looking.close)
             self._closed = True
             await _in_thread(self._launcher.close)
 
@@ -321,7 +324,9 @@ class Launcher:
         subjects = [self._subject(name) for name in names or self.inventory.processes()]
 
         async def look() -> list[viewing.View]:
-            return await viewing.survey(self._reach, subjects, base=self._base, **options)
+            return await viewing.survey(
+                self._reach, subjects, base=self._base, asking=self._looking, **options
+            )
 
         return await self._call(look)
 

@@ -152,8 +152,8 @@ box_readiness() {
     process=; read -r process rest 2>/dev/null <"$run/pid"
     [ ! -e "$run/exit" ] && [ ! -e "$run/stopping" ] && [ ! -e "$run/reason" ] && still_ours || break
     case $word in
-      running) [ -z "$probe" ] || put_state running r; tell running ;;
-      ready) put_state ready r; tell ready ;;
+      running) [ -z "$probe" ] || put_state running; tell running ;;
+      ready) put_state ready; tell ready ;;
     esac
   done
   case $probe in log_has*) ;; *) return 0 ;; esac
@@ -162,7 +162,7 @@ box_readiness() {
     [ ! -e "$run/stopping" ] && [ ! -e "$run/reason" ] && still_ours || return 0
   done
   process=; read -r process rest 2>/dev/null <"$run/pid"
-  [ -e "$run/exit" ] || [ -e "$run/stopping" ] || { put_state ready r; tell ready; }
+  [ -e "$run/exit" ] || [ -e "$run/stopping" ] || { put_state ready; tell ready; }
 }
 end_boxed() {
   [ -n "$box" ] || return 0
@@ -293,9 +293,9 @@ leave_boxes() {
   done
 }
 marks_of() {
-  left_marks=
+  left_marks=; number=0
   for key in $keys; do
-    run=$root/$key; about
+    number=$((number + 1)); "seen_$number"
     [ -z "$hbox" ] ||
       left_marks="$left_marks ${key%%/*}.${key#*/}|$(printf '%s' "$hbox" | tr ' ' '|')"
   done

@@ -11,6 +11,8 @@ from __future__ import annotations
 
 from typing import Final
 
+from launcher.processes.wrapping import STATE_LINE
+
 LOCK: Final = r"""
 enter() {
   claims=$root/.claims
@@ -41,7 +43,7 @@ leave() { rm -f "$claims/$me"; }
 """`enter`: one at a time. First show, then look: of two, one sees the other; the lower pid may stay, who has
 been let in need not look again. A claim of a dead one counts for nothing."""
 
-STARTING: Final = r"""
+_STARTING: Final = r"""
 about() {
   htoken=; hhash=; hby=; hwhat=; hlease=; hbox=; hname=; hkeep=; hbegan=
   { read -r htoken; read -r hhash; IFS= read -r hby; IFS= read -r hwhat; read -r hlease; read -r hbox
@@ -147,7 +149,7 @@ deliver() {
       { ln "$(snapshot_file)" "$run/login" && printf '%s\n' "$env" >"$run/vars"; }; } &&
     { [ -z "$check" ] || printf '%s\n' "$check" >"$run/check"; } &&
     printf '%s starting\n' "$self" >"$run/wrapper" &&
-    printf 'starting %s %s -\n' "$epoch" "$self" >"$run/state" &&
+    printf '@STATE@' "starting $epoch $self -" >"$run/state" &&
     true >>"$run/log"
 } 2>/dev/null
 make_rooms() {
@@ -209,6 +211,8 @@ open_session() {
   [ -z "$numbers" ] || { list_windows; name_numbers; }
 }
 """
+
+STARTING: Final = _STARTING.replace("@STATE@", STATE_LINE)
 
 OPENING: Final = r"""
 dropped() {
@@ -308,6 +312,7 @@ clear_old() {
     [ -d "$run" ] && ! wrapped && keys="$keys $key"
   done
   dead=$keys; begans=
+  survey
   marks_of
   [ -z "$keys" ] || clear_away
   leave

@@ -31,22 +31,23 @@ CHECK_TAKES_S: Final = 10
 """A ready check that has not ended by then is ended."""
 KEEP_LOGS: Final = 10
 
-TELLING: Final = r"""
+STATE_LINE: Final = "%-110s\\n"
+"""How a line of `state` is printed: each as long as the one it is written over, which costs no `mv`."""
+
+_TELLING: Final = r"""
 clock() { read -r up rest </proc/uptime; epoch=$((offset + ${up%%.*})); }
 tell_all() {
   for fifo in "$root"/.watch/*; do
     [ -p "$fifo" ] || continue
-    listener=${fifo##*/}; word=
-    read -r word 2>/dev/null <"/proc/$listener/stat" || { rm -f "$fifo"; continue; }
-    word=${word##*) }
-    case $word in Z*|X*|x*) rm -f "$fifo"; continue ;; T*|t*) continue ;; esac
+    listener=${fifo##*/}; word=; more=
+    while read -r word more && [ "$word" != State: ]; do :; done <"/proc/$listener/status"
+    case $word$more in ''|State:[ZXx]*) rm -f "$fifo"; continue ;; State:[Tt]*) continue ;; esac
     printf '%s\n' "$1" 1<>"$fifo"
   done
 } 2>/dev/null
 put_state() {
   clock
-  printf '%s %s %s %s\n' "$1" "$epoch" "${identity:-- - -}" "${process:--}" >"$run/.state.$2" &&
-    mv "$run/.state.$2" "$run/state"
+  printf '@STATE@' "$1 $epoch ${identity:-- - -} ${process:--}" 1<>"$run/state"
 } 2>/dev/null
 tell() { clock; tell_all "c $key $token $1 ${2:--} ${3:-0} $epoch ${4-}"; }
 stopped_by() {
@@ -54,9 +55,10 @@ stopped_by() {
   read -r spid sstart slife 2>/dev/null <"$run/stopping" && alive "$spid" "$sstart" "$slife"
 }
 """
+TELLING: Final = _TELLING.replace("@STATE@", STATE_LINE)
 """`tell STATE [CODE SIGNAL REASON]`: one line to everybody who listens; a fifo is named after the pid of its
 listener. Who is stopped is passed over, since he would block us; that of a dead one is removed.
-`put_state STATE WHO`."""
+`put_state STATE`."""
 
 KEEPING: Final = (
     KEEP_LOG
@@ -98,9 +100,8 @@ _WRAPPER: Final = r"""
 guard() {
   trap '' INT TERM QUIT; hung=; trap 'hung=yes' HUP
   beats=; stale=0; why=; tailing=
-  read -r one rest </proc/self/stat
-  { stat=; read -r stat; } </proc/self/stat; set -- ${stat##*) }
-  printf '%s %s %s\n' "$one" "${20}" "$boot" >"$run/guard"
+  stat=; read -r stat </proc/self/stat; set -- ${stat##*) }
+  printf '%s %s %s\n' "${stat%% *}" "${20}" "$boot" >"$run/guard"
   keep_log_begin 7
   while [ -z "$why" ]; do
     sleep 1 5<&- 6<&- 7>&- 8>&- 2>/dev/null
@@ -172,7 +173,7 @@ readiness() {
   tell running
   if [ -z "$probe" ]; then sleep 0.1
   else
-    put_state running r
+    put_state running
     cd "$HOME" 2>/dev/null
     until eval "$probe"; do
       sleep @EVERY@
@@ -180,7 +181,7 @@ readiness() {
     done
   fi
   still_runs || return 0
-  [ -e "$run/exit" ] || [ -e "$run/stopping" ] || { put_state ready r; tell ready; }
+  [ -e "$run/exit" ] || [ -e "$run/stopping" ] || { put_state ready; tell ready; }
 }
 still_runs() {
   one=; start=; life=
@@ -192,7 +193,7 @@ finish() {
   kill -KILL "$ready" 2>/dev/null; wait "$ready" 2>/dev/null
   if stopped_by; then
     printf '%s\n' "$ended" >"$run/exit"
-    while still_ours && stopped_by; do sleep 0.2; done
+    while sleep 0.2; still_ours && stopped_by; do :; done
     still_ours || exit 0
     rm -f "$run/exit"
   fi
@@ -222,10 +223,12 @@ conclude() {
     *) how=dead ;;
   esac
   printf '%s\n' "$ended $epoch $why" >"$run/.exit" && mv "$run/.exit" "$run/exit"
-  process=; put_state dead w
+  process=; put_state dead
   case $how in done) tell stopped 0 0 ;; *) tell dead "$code" "$sig" "$why" ;; esac
   end_boxed "INT:100 TERM:100 KILL:100" >/dev/null 2>&1
   end_all "$key" "INT:100 TERM:100 KILL:100" >/dev/null 2>&1
+  # who asks for a status need not look for what is left
+  if [ -z "$all" ] && still_ours; then process='- gone'; put_state dead; fi
   [ -z "$box" ] || leave_mark >/dev/null 2>&1
   taken 50
   stopped_by && return
@@ -272,7 +275,7 @@ run_check() {
   env -i "$shell" "$run/serve" check >"$run/check.said" 2>&1 &
   checking=$!
   ( count=0
-    while [ "$count" -lt @TAKES@ ]; do sleep 1; count=$((count + 1)); done
+    while [ "$count" -lt @TAKES@ ] && [ -d "/proc/$$" ]; do sleep 1; count=$((count + 1)); done
     end_check ) >/dev/null 2>&1 &
   limiting=$!
   wait "$checking"; verdict=$?
