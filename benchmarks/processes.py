@@ -1,8 +1,10 @@
 """What processes cost: commands over SSH, time against one process, against a bare exec, against `ssh cat`.
 
-All over a private sshd on loopback, interleaved; ratios are of medians of one run. Commands are counted in
-sshd's own log. `se-remote …` is the command as it is typed; the others are what it does without the start of
-Python: a new Launcher with a new connection in this process.
+All is measured in this process, interleaved, over a private sshd on loopback; ratios are of medians of one
+run. Commands are counted in sshd's own log. `from nothing` is a new Launcher with a new connection, as each
+command of the command line has; asyncssh is imported before. `open`: a Launcher that has its connection.
+`se-remote`: the command itself, from its start to its end. A status is asked for again and again by one
+Launcher: the first one is a command there, which the next ones go on talking to.
 
     python benchmarks/processes.py [ROUNDS]
 """
@@ -10,7 +12,7 @@ Python: a new Launcher with a new connection in this process.
 from __future__ import annotations
 
 import asyncio
-import os
+import math
 import secrets
 import statistics
 import subprocess
@@ -39,6 +41,7 @@ class Stack:
     def __init__(self, world: Bench) -> None:
         self.world = world
         self.file = world.directory / "se-remote.yaml"
+        self.base = world.directory / "b"
         self.session = f"bench{secrets.token_hex(3)}"
         config = Path(world.environ["HOME"]) / ".ssh" / "config"
         config.write_text(
@@ -58,7 +61,7 @@ class Stack:
         self.file.write_text(yaml.safe_dump(document))
 
     def open(self) -> Launcher:
-        return Launcher.from_file(self.file, environ=self.world.environ)
+        return Launcher.from_file(self.file, environ=self.world.environ, base=str(self.base))
 
     @property
     def commands(self) -> int:
@@ -99,14 +102,19 @@ async def run_and_kill(stack: Stack, wanted: Sequence[str]) -> tuple[float, floa
     return await timed(run(stack, wanted)), await timed(kill(stack, wanted))
 
 
-def typed(stack: Stack, *words: str) -> float:
-    """Seconds of a command of the command line."""
+async def run_and_kill_open(launcher: Launcher, wanted: Sequence[str]) -> tuple[float, float]:
+    """Over a connection and a command there that are open, as who runs a stack from Python has them."""
+    return await timed(launcher.run(*wanted)), await timed(launcher.kill(*wanted))
+
+
+def command_line(stack: Stack, verb: str, wanted: Sequence[str]) -> float:
+    """Seconds of `se-remote VERB …`, with all that a command costs."""
     began = time.perf_counter()
-    command = [str(Path(sys.executable).parent / "se-remote"), "-i", str(stack.file), *words]
-    done = subprocess.run(command, env=stack.world.environ, capture_output=True, text=True, check=False)
-    took = time.perf_counter() - began
-    assert done.returncode == 0, done.stderr
-    return took
+    subprocess.run(
+        [sys.executable, "-m", "launcher.cli.main", verb, *wanted], check=True, capture_output=True,
+        env=stack.world.environ, cwd=stack.file.parent,
+    )  # fmt: skip
+    return time.perf_counter() - began
 
 
 async def connect(world: Bench) -> asyncssh.SSHClientConnection:
@@ -192,12 +200,18 @@ async def measure(stack: Stack, rounds: int) -> bool:
     }
     for number in range(rounds + 1):
         for key, wanted in (("1", one), ("10", many)):
-            for command in ("run", "kill"):
-                times.setdefault(f"se-remote {command} {key}", []).append(typed(stack, command, *wanted))
-            ran, killed = await run_and_kill(stack, wanted)
-            if number:  # the first round warms the caches of both sides
-                times[f"run {key}"].append(ran)
-                times[f"kill {key}"].append(killed)
+            pairs = [("", await run_and_kill(stack, wanted))]
+            async with stack.open() as launcher:
+                await launcher.status()
+                await launcher.run(*chain[:1])  # what is open, is
+                pairs.append((", open", await run_and_kill_open(launcher, wanted)))
+                await launcher.kill(*chain[:1])
+            said = command_line(stack, "run", wanted), command_line(stack, "kill", wanted)
+            pairs.append((", se-remote", said))
+            for how, (ran, killed) in pairs:
+                if number:  # the first round warms the caches of both sides
+                    times.setdefault(f"run {key}{how}", []).append(ran)
+                    times.setdefault(f"kill {key}{how}", []).append(killed)
         ran, killed = await timed(run(stack, chain[-1:])), await timed(kill(stack, chain[:1]))
         times["chain"].append(ran)
         times["kill c"].append(killed)
@@ -212,7 +226,7 @@ async def measure(stack: Stack, rounds: int) -> bool:
     counted["kill of 15"] = (await stack.counted(lambda: kill(stack, [*many, *chain])), 3)
 
     await run(stack, ["flood"])
-    (log,) = Path(f"/tmp/se-remote-{os.getuid()}/.processes/{stack.session}").rglob("log")
+    (log,) = (stack.base / ".processes" / stack.session).rglob("log")
     heard, cat = [], []
     for number in range(rounds + 1):
         pair = ssh_cat(stack, log), await follow(stack)
@@ -222,25 +236,22 @@ async def measure(stack: Stack, rounds: int) -> bool:
     await kill(stack, ["flood"])
     rc_share, rc_reads = await slow_rc(stack, max(3, rounds // 2))
 
-    def two(command: str) -> tuple[list[float], list[float]]:
-        return times[f"{command} 10"], times[f"{command} 1"]
-
     rows = [*times.items(), ("status of 15, open connection", ours), ("exec true, open connection", bare),
             (f"following {LINES} lines", heard), (f"ssh cat of {LINES} lines", cat)]  # fmt: skip
     for key, values in rows:
         print(f"{key:<34} {spread(values)}")
     print()
     good = [held(f"ssh commands, {key}", value, limit, "d") for key, (value, limit) in counted.items()]
+    for verb in ("run", "kill"):
+        for how, limit in ((", se-remote", 1.3), ("", 1.3), (", open", math.inf)):
+            share = ratio(times[f"{verb} 10{how}"], times[f"{verb} 1{how}"])
+            good.append(held(f"{verb} of 10{how or ', from nothing'} / of one", share, limit))
     good += [
         held("status of 15 / bare exec on an open connection", ratio(ours, bare), 1.2),
-        held("se-remote run of 10 independent / of one", ratio(*two("se-remote run")), 1.3),
-        held("se-remote kill of 10 / of one", ratio(*two("se-remote kill")), 1.3),
         held(f"following {LINES} lines from nothing / ssh cat", ratio(heard, cat), 1.0),
         held("a slow rc file, read how often for a run of 5", rc_reads, 1, "d"),
         held("… and added to it, as a share of its own time", rc_share, 1.25),
     ]
-    for command in ("run", "kill"):
-        print(f"{f'{command} of 10 / of one, without the start of Python':<62} {ratio(*two(command)):8.2f}")
     return all(good)
 
 
@@ -250,7 +261,7 @@ def main() -> int:
         world.sshd.start("LogLevel VERBOSE")
         stack = Stack(world)
         good = asyncio.run(measure(stack, rounds))
-        assert not Path(f"/tmp/se-remote-{os.getuid()}/.processes/{stack.session}").exists()
+        assert not (stack.base / ".processes").exists()
         private.wait_until(lambda: not private.marked(world.sshd.mark), 5)
     return 0 if good else 1
 

@@ -200,6 +200,10 @@ class Hosts:
             await asyncio.gather(*(self._release_and_fetch(item, GRACE_HURRY) for item in opened))
         elif run is not None and self.aborted.is_set():
             await run.unwind()
+        elif run is not None:
+            for value in outcome.values():
+                if isinstance(value, LauncherError):
+                    value.running = tuple(run.running())
         return outcome
 
     def _closing(self, grace: float) -> CloseHost:

@@ -179,7 +179,7 @@ def no_frame(host: str, done: Completed) -> StageError:
         return Unreachable(host, Stage.CONNECT, "the connection was cut before the machine answered")
     said = (done.stderr or done.stdout).decode("utf-8", "replace").strip().splitlines()[-5:]
     cause = f"the login shell did not run `sh` (exit code {done.exit_code})"
-    return StartFailed(host, Stage.SHELL, cause, "try: ssh HOST 'exec sh -c id'", said)
+    return StartFailed(host, Stage.SHELL, cause, "ssh HOST 'exec sh -c id'", said)
 
 
 def read_bring_up(spec: HostSpec, reply: Reply) -> Found:

@@ -103,10 +103,11 @@ class _Screen:
     def open(self, panes: Sequence[tuple[str, list[str]]]) -> None:
         """One window with all panes; further windows when it cannot hold more."""
         size = shutil.get_terminal_size((200, 50))
+        width, height = size.columns or 200, size.lines or 50  # Python 3.10 believes a terminal that says 0
         for number, (name, words) in enumerate(panes):
             command = ["-P", "-F", "#{pane_id}", "sh", "-c", _PANE, "sh", *words]
             if number == 0:
-                geometry = ["-x", str(size.columns), "-y", str(size.lines)]
+                geometry = ["-x", str(width), "-y", str(height)]
                 pane = self._ask("new-session", "-d", "-s", "mon", *geometry, *command)
                 self._dress()
             else:

@@ -158,6 +158,12 @@ class Output:
         """Part of a result, coloured where stdout is a terminal; style as in `say`."""
         return self._styled(text, style, self._colour_out)
 
+    def left(self, names: Sequence[str]) -> None:
+        """Processes that go on, although what they were started for came to nothing."""
+        if names:
+            self.say(f"left running: {', '.join(names)}", "warning")
+            self.say(f"  to stop that: se-remote kill {quote(names)}")
+
     def state(self, state: State) -> str:
         """The state's word, coloured where stdout is a terminal."""
         return self._styled(state.value, _STATE_COLOURS.get(state, ""), self._colour_out)

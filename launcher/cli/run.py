@@ -19,7 +19,9 @@ from typing import Any
 from launcher.cli.output import Output, StageProgress
 from launcher.cli.printer import Printer
 from launcher.cli.selection import Selection, need_file, select
-from launcher.errors import LauncherError, ProcessDied
+from launcher.command import quote
+from launcher.errors import Conflict, LauncherError, ProcessDied
+from launcher.inventory import Inventory
 from launcher.model import Event, State
 from launcher.processes import plan
 from launcher.processes.api import Launcher
@@ -70,12 +72,12 @@ async def _run(args: argparse.Namespace, selection: Selection, stack: Stack, out
             try:
                 ran = await launcher.run_stack(stack, keep=args.keep, wait=stays)
             except LauncherError as error:
-                output.error(error)
-                _say_left(output, error.running)
+                output.error(_as_asked(error, args, selection, stack))
+                output.left(error.running)
                 return _code_of(error, stack) if stays else error.exit_code
             except asyncio.CancelledError:
                 if args.keep:
-                    _say_left(output, launcher.started())
+                    output.left(launcher.started())
                 raise
             finally:
                 if following is not None:
@@ -90,9 +92,30 @@ async def _restart(args: argparse.Namespace, selection: Selection, stack: Stack,
                 await launcher.restart(*args.name, force=args.force)
             except LauncherError as error:
                 output.error(error)
-                _say_left(output, error.running)
+                output.left(error.running)
                 return error.exit_code
     return 0
+
+
+def _as_asked(
+    error: LauncherError, args: argparse.Namespace, selection: Selection, stack: Stack
+) -> LauncherError:
+    """What is to be restarted is wanted as this run was asked for: with its variants and parameters."""
+    command, _, name = error.next_step.partition(" restart ")
+    wanted = [item.name for item in stack.items.values() if quote([item.spec.name]) == name]
+    if not isinstance(error, Conflict) or command != "se-remote" or not wanted:
+        return error
+    inventory = selection.inventory or Inventory()
+    part = build(inventory, wanted, selection.settings, strict=False)
+    has = {variant for one in part.items for variant in inventory.variants(one.partition("+")[0])}
+    has |= {variant for one in part.items for variant in inventory.variants(one)}
+    variants = [text for text in args.variant if "=" in text or has.issuperset(text.split("+"))]
+    words = [*(f"--variant={text}" for text in variants), *(f"--param={text}" for text in args.param)]
+    if args.inventory:
+        words = ["-i", args.inventory, *words]
+    if words:
+        error.next_step += f" {quote(words)}"
+    return error
 
 
 def _code_of(error: LauncherError, stack: Stack) -> int:
@@ -100,18 +123,6 @@ def _code_of(error: LauncherError, stack: Stack) -> int:
     if isinstance(error, ProcessDied) and error.host in stack.targets:
         return 128 + error.signal if error.signal else error.code or error.exit_code
     return error.exit_code
-
-
-def _say_left(output: Output, names: tuple[str, ...]) -> None:
-    if names:
-        output.say(f"left running: {', '.join(names)}", "warning")
-        output.say(f"  to stop that: se-remote kill {_words(names)}")
-
-
-def _words(names: tuple[str, ...]) -> str:
-    from launcher.command import quote
-
-    return quote(names)
 
 
 class _Following:

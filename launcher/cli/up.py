@@ -77,12 +77,10 @@ def _ready_text(lease: Lease, stays: str, seconds: float) -> str:
 
 def _report(output: Output, results: Mapping[str, LauncherError | None], args: argparse.Namespace) -> int:
     errors = [error for error in results.values() if error is not None]
-    said: list[LauncherError] = []
-    for error in results.values():
-        if error is not None and error not in said:
-            said.append(error)
-            error.next_step = typed(error.next_step, args)
-            output.error(error)
+    for error in dict.fromkeys(errors):  # several hosts may have failed by the same thing
+        error.next_step = typed(error.next_step, args)
+        output.error(error)
         if isinstance(error, NotReady) or (isinstance(error, StartFailed) and error.began):
             output.say(f"  what is left of it stays to be looked at, until: se-remote kill {error.host}")
+    output.left(tuple(dict.fromkeys(name for error in errors for name in error.running)))
     return max((error.exit_code for error in errors), default=0)

@@ -278,7 +278,7 @@ class _Talk:
             await asyncio.wait([self._listening], timeout=1)
             cause = "the login shell did not run `sh`"
             raise StartFailed(
-                self._attempt.name, Stage.SHELL, cause, "try: ssh HOST 'exec sh -c id'", self._stderr.lines()
+                self._attempt.name, Stage.SHELL, cause, "ssh HOST 'exec sh -c id'", self._stderr.lines()
             )
         self._first = first
 

@@ -29,7 +29,9 @@ from launcher.processes.boxed import BATCH, inner_text
 from launcher.processes.clearing import STOPPING
 from launcher.processes.ending import ENDING
 from launcher.processes.login import LOGIN, SNAPSHOTS
+from launcher.processes.sharing import SHARING
 from launcher.processes.starting import LOCK, OPENING, STARTING
+from launcher.processes.surveying import SURVEY
 from launcher.processes.wrapping import KEEPING, SERVE, TELLING, tools_text, wrapper_text
 
 HELLO: Final = "se-remote-site 1"
@@ -75,6 +77,8 @@ prepare() {
   find_awk || refuse shell "there is no awk on this machine (PATH=$PATH)" "install one: mawk, gawk or busybox"
   if [ ! -e "$base" ] && [ ! -h "$base" ]; then mkdir -m 700 "$base" 2>/dev/null; fi
   guard_base || refuse shell "cannot create $base" "df -h /tmp; ls -ld $base"
+  whose=${base#/tmp/se-remote-}
+  case $whose in */*) whose=$(printf '%s' "$whose" | tr / _) ;; esac
   read -r up rest </proc/uptime; offset=$(($(date +%s) - ${up%%.*}))
   fifo=$root/.watch/$$; tries=0
   rm -f "$fifo"
@@ -137,8 +141,10 @@ def agent_text(values: str) -> str:
         tmux.SHELL_FUNCTIONS,
         scripts.PLACE,
         TELLING,
+        SHARING,
         KEEPING,
         ENDING,
+        SURVEY,
         LOCK,
         STARTING,
         OPENING,

@@ -34,7 +34,7 @@ from launcher.inventory import Inventory, Settings
 from launcher.loopthread import DaemonExecutor
 from launcher.machines.runner import Asker
 from launcher.model import Event, HostSpec, Problem, ProcessSpec
-from launcher.processes import output, viewing
+from launcher.processes import output, seeing, viewing
 from launcher.processes.course import causes
 from launcher.processes.graph import Stack, build
 from launcher.processes.model import Change, Key, Node, Seen
@@ -83,7 +83,9 @@ class Launcher:
             self.inventory, environ=environ, settings=self._settings, ask=ask, on_event=on_event,
             what=self._what, keep=True, keep_for=KEEP_S, base=base,
         )  # fmt: skip
+        self._looking = seeing.Looking(base)
         self._runs: list[Run] = []
+        self._waited_for: list[Run] = []
         self._closed = False
 
     @classmethod
@@ -122,6 +124,8 @@ class Launcher:
     async def close(self) -> None:
         """Leave the machines; what runs there stays."""
         if not self._closed:
+            if self._looking.used:
+                await self._call(self._looking.close)
             self._closed = True
             await _in_thread(self._launcher.close)
 
@@ -320,7 +324,9 @@ class Launcher:
         subjects = [self._subject(name) for name in names or self.inventory.processes()]
 
         async def look() -> list[viewing.View]:
-            return await viewing.survey(self._reach, subjects, base=self._base, **options)
+            return await viewing.survey(
+                self._reach, subjects, base=self._base, asking=self._looking, **options
+            )
 
         return await self._call(look)
 
@@ -343,6 +349,7 @@ class Launcher:
 
         run = self._launcher.engine().begin(stack, open_host=open_host, on_event=on_event, what=self._what)
         self._remember(run)
+        self._waited_for.append(run)
         try:
             await run.settled()
             codes = await self._codes(run) if wait and not run.errors else {}
@@ -360,6 +367,8 @@ class Launcher:
             if left:
                 raise LauncherError("\n".join(left)) from None
             raise
+        finally:
+            self._waited_for.remove(run)
         if run.errors:
             error = plan.joined(causes(run.errors))
             error.running = tuple(run.running())
@@ -377,7 +386,8 @@ class Launcher:
         """Runs of which nothing is left that a later one does not know are forgotten."""
         kept: list[Run] = []
         for old in self._runs:
-            if set(old.stack.items) <= set(run.stack.items) and not old.running():
+            over = old not in self._waited_for and not old.running()
+            if over and set(old.stack.items) <= set(run.stack.items):
                 old.leave()
             else:
                 kept.append(old)

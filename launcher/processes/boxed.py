@@ -1,6 +1,7 @@
 """Processes in containers, as shell text: the wrapper is on the machine, `docker exec` in its window.
 
 Rules:
+- an account's folder inside is its own there, too ($whose): several accounts may be root in one container;
 - what a process needs inside (environment, setup, command, check) is delivered by one `docker exec` for all
   of a batch in one container, over its stdin: nothing of it is in an argv;
 - inside everything is as on a machine: SE_REMOTE_RUN is the run directory there, and the process is found and
@@ -151,8 +152,8 @@ box_readiness() {
     process=; read -r process rest 2>/dev/null <"$run/pid"
     [ ! -e "$run/exit" ] && [ ! -e "$run/stopping" ] && [ ! -e "$run/reason" ] && still_ours || break
     case $word in
-      running) [ -z "$probe" ] || put_state running r; tell running ;;
-      ready) put_state ready r; tell ready ;;
+      running) [ -z "$probe" ] || put_state running; tell running ;;
+      ready) put_state ready; tell ready ;;
     esac
   done
   case $probe in log_has*) ;; *) return 0 ;; esac
@@ -161,7 +162,7 @@ box_readiness() {
     [ ! -e "$run/stopping" ] && [ ! -e "$run/reason" ] && still_ours || return 0
   done
   process=; read -r process rest 2>/dev/null <"$run/pid"
-  [ -e "$run/exit" ] || [ -e "$run/stopping" ] || { put_state ready r; tell ready; }
+  [ -e "$run/exit" ] || [ -e "$run/stopping" ] || { put_state ready; tell ready; }
 }
 end_boxed() {
   [ -n "$box" ] || return 0
@@ -196,7 +197,7 @@ into_boxes() {
     for i in $fresh; do "item_$i"; [ "$boxed" != "$number" ] || { wanted="$wanted $i"; first=$key; }; done
     [ -n "$wanted" ] || continue
     "box_$number"
-    heard=$(printf '%s\n' "$inner_text" "base='@$(printf '%.12s' "$box")'; login_id=$$" "$items_text" \
+    heard=$(printf '%s\n' "$inner_text" "base='@$(printf '%.12s' "$box")-$whose'; login_id=$$" "$items_text" \
       "deliver_inside $wanted" "}" "se_remote </dev/null" | D exec -i $as "$box" sh 2>"$root/.said.$me")
     said=$(cat "$root/.said.$me" 2>/dev/null); rm -f "$root/.said.$me"
     case $heard in
@@ -250,14 +251,23 @@ end_in_boxes() {
       case " $quits " in *" $number "*) inner_quits="$inner_quits $n" ;; esac
     done
     box_words "$one_box"
-    heard=$(printf '%s\n' "$inner_text" "base='@$(printf '%.12s' "$box")'" \
+    heard=$(printf '%s\n' "$inner_text" "base='@$(printf '%.12s' "$box")-$whose'" \
       "end_inside '$inner_keys' '$steps' '$inner_quits'" "}" "se_remote </dev/null" |
       D exec -i $as "$box" sh 2>/dev/null)
+    case $heard in *ended) ;; *) unheard ;; esac
     heard_inside
   done <<BOXES
 $boxes_of
 BOXES
   keys=$all_keys
+}
+unheard() {
+  be_quick
+  look_at_box "$box" || { missing && return; }
+  case $status in exited|dead|created) return ;; esac
+  for key in $inner_keys; do
+    say "l $asked $key what runs of it in container $bkey: it is ${status:-not to be asked}"
+  done
 }
 box_words() { engine=${1%% *}; set -- $1; box=$2; bkey=$3; as=${4:+--user=$4}; }
 heard_inside() {
@@ -283,9 +293,9 @@ leave_boxes() {
   done
 }
 marks_of() {
-  left_marks=
+  left_marks=; number=0
   for key in $keys; do
-    run=$root/$key; about
+    number=$((number + 1)); "seen_$number"
     [ -z "$hbox" ] ||
       left_marks="$left_marks ${key%%/*}.${key#*/}|$(printf '%s' "$hbox" | tr ' ' '|')"
   done

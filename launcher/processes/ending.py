@@ -11,10 +11,14 @@ from __future__ import annotations
 from typing import Final
 
 _KIN: Final = r"""
+function root(file, kind, number,   line, part) {
+  line = ""; getline line < file; close(file)
+  if (split(line, part, " ") < 3 || part[3] != ENVIRON["boot"]) return
+  roots++; which[roots] = part[1]; since_when[roots] = part[2]; what[roots] = kind; whose[roots] = number
+}
 /^R / && !mode {
-  run = $0; sub(/^R [0-9]+ [0-9-]+ [0-9-]+ /, "", run); at[run] = $2
-  if ($3 != "-") own[$3] = $2
-  if ($4 != "-") wrap[$4] = $2
+  run = $0; sub(/^R [0-9]+ /, "", run); at[run] = $2
+  root(run "/pid", "own", $2); root(run "/wrapper", "wrap", $2); root(run "/guard", "wrap", $2)
   next
 }
 /^K / && !mode { kin[$3] = $2; since[$3] = $4; next }
@@ -40,6 +44,11 @@ mode == 2 {
   parent[pid] = word[2]; born[pid] = word[20]
 }
 END {
+  for (i = 1; i <= roots; i++) {
+    if (!(which[i] in born) || born[which[i]] != since_when[i]) continue
+    if (what[i] == "own") own[which[i]] = whose[i]
+    else wrap[which[i]] = whose[i]
+  }
   for (pid in parent) {
     q = pid
     while (q in parent && q > 1) {
@@ -72,17 +81,7 @@ carrying() {
 } 2>/dev/null
 roots_of() {
   number=0
-  for key in $1; do
-    number=$((number + 1)); own=-; wrap=-
-    one=; start=; life=
-    read -r one start life 2>/dev/null <"$root/$key/pid" && alive "$one" "$start" "$life" && own=$one
-    one=; start=; life=
-    read -r one start life 2>/dev/null <"$root/$key/wrapper" && alive "$one" "$start" "$life" && wrap=$one
-    printf 'R %s %s %s %s\n' "$number" "$own" "$wrap" "$root/$key"
-    one=; start=; life=
-    read -r one start life 2>/dev/null <"$root/$key/guard" && alive "$one" "$start" "$life" &&
-      printf 'R %s - %s %s\n' "$number" "$one" "$root/$key"
-  done
+  for key in $1; do number=$((number + 1)); printf 'R %s %s\n' "$number" "$root/$key"; done
 }
 find_awk() {
   for awk in awk mawk gawk 'busybox awk' ''; do
@@ -94,7 +93,7 @@ scan() {
   [ -n "${awk-}" ] || find_awk
   members=$({
     roots_of "$1"; printf '%sM\n' "${known-}"; carrying; printf 'P\n'; cat /proc/[0-9]*/stat 2>/dev/null
-  } | LC_ALL=C $awk "$kin")
+  } | boot=$boot LC_ALL=C $awk "$kin")
 }
 still() {
   live=
@@ -143,6 +142,15 @@ end_all() {
   pick
 }
 soon() { sleep 0.02 2>/dev/null || sleep 1; }
+still_takes() {
+  one=; start=; life=
+  read -r one start life 2>/dev/null <"$run/taker" && alive "$one" "$start" "$life"
+}
+taken() {
+  # what still runs may hold the pipe open
+  tries=0
+  while still_takes && [ "$tries" -lt "$1" ]; do soon; tries=$((tries + 1)); done
+}
 helpers() {
   helping=
   while read -r number kind one start; do

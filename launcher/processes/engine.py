@@ -22,11 +22,13 @@ from typing import cast
 from launcher.errors import LauncherError, StageError
 from launcher.machines.runner import Runner
 from launcher.model import Event, Machine, ProcessSpec, SshOptions, State
+from launcher.processes.entry import Entry
 from launcher.processes.graph import Item, Stack, config_hash
 from launcher.processes.model import Change, Key, Launch
 from launcher.processes.outcomes import ENDED, problem, renamed
 from launcher.processes.places import PATIENCE_S, OpenSite, Place, SitePort
-from launcher.processes.run import GRACE_S, Entry, OpenHost, Run
+from launcher.processes.run import OpenHost, Run
+from launcher.processes.unwinding import GRACE_S
 
 Reach = Callable[[str, Machine, SshOptions], Awaitable[Runner]]
 OnEvent = Callable[[Event], None]
@@ -120,7 +122,9 @@ class Engine:
     async def release(self, lease: str) -> None:
         """Give a lease up where nothing lives by it any more; what is handed over to another run goes on."""
         used = {
-            entry.place for entry in self._entries.values() if entry.alive and entry.launch.lease == lease
+            entry.place
+            for entry in self._entries.values()
+            if entry.alive and entry.runs and entry.launch.lease == lease
         }
         await asyncio.gather(*(place.release(lease) for place in self._places.values() if place not in used))
 

@@ -66,7 +66,10 @@ has a link to it, since checks read it after the agent has gone."""
 
 SNAPSHOTS: Final = {
     "bash_snapshot": r"""
+set +eu
 {
+  # extglob before the functions: bash could not read those of bash-completion without
+  shopt -p | grep -v -e expand_aliases -e login_shell -e restricted_shell
   for se_remote_name in $(compgen -v); do
     case $se_remote_name in
       BASH|BASH_*|BASHOPTS|BASHPID|SHELLOPTS|EUID|UID|PPID|GROUPS|_|FUNCNAME|DIRSTACK|COMP_*) continue ;;
@@ -101,4 +104,4 @@ mv "$SE_REMOTE_SNAPSHOT.new" "$SE_REMOTE_SNAPSHOT"
 exit 0
 """,
 }
-"""Variables, then functions, then aliases: those would change the functions when they are read."""
+"""Options, variables, functions, then aliases: those would change the functions when they are read."""

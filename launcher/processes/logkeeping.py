@@ -1,7 +1,7 @@
 """The shell functions that keep the log of a process: its index in time, and its length within bounds.
 
-A process writes its log itself, appending; whoever watches over it (its guard) calls `keep_log` about once a
-second and `archive_log` at the end. Rules:
+What goes into a log is written over one descriptor that was opened once, to append; whoever watches over the
+process (its guard) calls `keep_log` about once a second and `archive_log` at the end. Rules:
 - a process that says nothing costs no spawned command: how much there is comes from the kernel, by builtins;
 - `log.index` has lines `EPOCH OFFSET`: at that time the log had so many bytes. A point at most every 2 s;
 - what is given back to the disk is a hole at the log's beginning: offsets stay, so nobody who reads or
@@ -85,7 +85,7 @@ archive_log() {
 """Needs $run. Called in the shell of the guard:
 
 `keep_log_begin FD [LIMIT]` once: FD is a descriptor of this shell that is the log's, opened once to append
-(`exec 8>>"$run/log"`) and given to the process as its stdout and stderr, so that they share their position;
+(`exec 8>>"$run/log"`) and given to whoever writes what the process says, so that they share its position;
 "" when there is none: then a `wc` is spawned each time. `keep_log` about once a second.
 `archive_log TO.log` at the end, after the process has: moves the log there, and its index to TO.index.
 

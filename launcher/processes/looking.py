@@ -84,7 +84,7 @@ BEGIN {
     print "run " run
     print "state " state
     whole("about", run "about")
-    if (is[1] == "dead") { whole("exit", run "exit"); dead = 1; continue }
+    if (is[1] == "dead") { whole("exit", run "exit"); if (is[7] != "gone") dead = 1; continue }
     if (n < 6) {
       split(first(run "wrapper"), who, " "); split(first(run "pid"), it, " ")
       is[3] = who[1]; is[4] = who[2]; is[5] = who[3]; is[6] = it[1]
@@ -103,6 +103,14 @@ BEGIN {
   print "\n" nonce " end"
 }
 """
+
+_AGAIN: Final = r"""
+again() {
+  while read -r nonce; do (status) </dev/null; done
+  exit 0
+}
+"""
+"""A status for each line that it reads."""
 
 _TREE: Final = r"""
 tree() {
@@ -349,9 +357,18 @@ window() {
 
 def status(*, base: str, nonce: str) -> bytes:
     """All processes of ours there: one exec."""
-    scanning = "\n".join([f"nonce={quote([nonce])}", REPLY, SCAN, "scan"])
-    values = {"nonce": nonce, "base": base, "looking": _LOOKING, "scanning": scanning}
-    return script(values, [REPLY, PLACE, _STATUS, "status"])
+    return script({"nonce": nonce, **_status_values(base)}, [REPLY, PLACE, _STATUS, "status"])
+
+
+def statuses(*, base: str) -> str:
+    """The same as often as it is asked: for each line on its stdin, a nonce. What `Runner.open` is given."""
+    values = [f"{key}={quote([value])}" for key, value in _status_values(base).items()]
+    return "\n".join([*values, REPLY, PLACE, _STATUS, _AGAIN, "again"])
+
+
+def _status_values(base: str) -> dict[str, str]:
+    scanning = "\n".join([REPLY, SCAN, "scan"])
+    return {"base": base, "looking": _LOOKING, "scanning": scanning}
 
 
 def tree(*, base: str, nonce: str, over: float) -> bytes:
@@ -405,4 +422,4 @@ def place_of(key: Key) -> str:
     return f"{tmux.session_name(key.session)}/{slug(key.name)}"
 
 
-__all__ = ["clean", "follow", "place_of", "read", "runs", "status", "tree", "windows"]
+__all__ = ["clean", "follow", "place_of", "read", "runs", "status", "statuses", "tree", "windows"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from launcher.command import quote
 from launcher.errors import Conflict, LauncherError, NotReady, ProcessDied, StageError, Unreachable
 from launcher.model import ProcessSpec, Stage, State
 from launcher.processes.graph import Item
@@ -22,10 +23,10 @@ def problem(item: Item, change: Change) -> LauncherError:
     name, spec = item.name, spec_of(item)
     if change.state is State.CONFLICT:
         text = change.reason or "something of that name runs there that is not ours"
-        return Conflict(f"{name}: {text}", change.next_step or f"se-remote restart {name}")
+        return Conflict(f"{name}: {text}", change.next_step or f"se-remote restart {quote([spec.name])}")
     if change.state is State.UNREACHABLE:
         return Unreachable(name, Stage.CONNECT, change.reason, change.next_step)
-    hint = change.next_step or f"se-remote logs {name}"
+    hint = change.next_step or f"se-remote logs {quote([name])}"
     if change.state is State.STOPPED and change.code is None and change.signal is None:
         return ProcessDied(name, change.reason or "it was stopped meanwhile", hint, change.tail)
     how = ended_text(change)
@@ -65,7 +66,7 @@ def late(item: Item) -> NotReady:
     if not spec.persistent:
         wanted = "it has not ended"
     cause = f"not ready within {spec.ready_timeout:g} s: {wanted}"
-    return NotReady(item.name, Stage.READY, cause, f"se-remote logs {item.name}")
+    return NotReady(item.name, Stage.READY, cause, f"se-remote logs {quote([item.name])}")
 
 
 def renamed(error: StageError, name: str) -> StageError:

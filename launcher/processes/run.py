@@ -10,24 +10,20 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, field
 from typing import Protocol
 
 from launcher.errors import Aborted, LauncherError, StageError, Unreachable
 from launcher.model import Event, HostSpec, State
 from launcher.processes.course import Course, Step, ending_rounds
+from launcher.processes.entry import Entry
 from launcher.processes.graph import Item, Stack, config_hash
-from launcher.processes.model import Change, Key, Launch
+from launcher.processes.model import Change, Launch
 from launcher.processes.outcomes import ENDED, late, problem, renamed, spec_of
 from launcher.processes.places import Place
+from launcher.processes.unwinding import Unwinding
 
-GRACE_S = 5.0
-"""Seconds between the signals of a stop."""
-HURRY_S = 1.0
 _SENT_S = 15.0
 """Seconds that a machine gets to take a delivery that is under way when the run is given up."""
-_VERIFIED_S = 20.0
-"""Seconds, over those of the signals, that a machine gets to stop a round of processes."""
 
 OpenHost = Callable[[HostSpec], Awaitable[None]]
 CloseHost = Callable[[str], Awaitable[list[str]]]
@@ -47,38 +43,6 @@ class Engine(Protocol):
     async def release(self, lease: str) -> None: ...
 
     async def ended(self, item: Item) -> Change: ...
-
-
-@dataclass(eq=False)
-class Entry:
-    """A process that was launched here, and what is known of it."""
-
-    name: str
-    place: Place
-    launch: Launch
-    owner: Run
-    """Whose it is to stop."""
-    runs: list[Run] = field(default_factory=list)
-    """Who is told."""
-    sent: bool = False
-    """Its machine has been told to start it."""
-    stopping: bool = False
-    """This client stops it: that is no news."""
-    change: Change | None = None
-    ended: asyncio.Future[Change] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
-
-    @property
-    def alive(self) -> bool:
-        return self.change is None or self.change.state not in ENDED
-
-    @property
-    def state(self) -> State:
-        return State.STOPPED if self.change is None else self.change.state
-
-    @property
-    def ours(self) -> bool:
-        """As far as is known: it was started by this launch, or may have been."""
-        return self.sent and (self.change is None or self.change.ours)
 
 
 class Run:
@@ -110,7 +74,7 @@ class Run:
         """Deliveries to machines; those under way end before anything is stopped: or it would come behind."""
         self._planned = False
         self._closed = False
-        self._hurried = asyncio.Event()
+        self._unwinding = Unwinding(self, lease, self._event, engine.changed)
 
     # -- for who runs it ------------------------------------------------------------------------------
 
@@ -148,7 +112,7 @@ class Run:
 
     def hurry(self) -> None:
         """Shorten an unwind, also one under way: what is left is killed at once."""
-        self._hurried.set()
+        self._unwinding.hurry()
 
     async def unwind(self, *, close_host: CloseHost | None = None) -> list[str]:
         """Stop what this run started, dependants first; nothing more is started. Texts of what is left.
@@ -167,8 +131,9 @@ class Run:
             for name in names:
                 if name in mine:
                     groups.setdefault(self._entries[name].place, []).append(self._entries[name])
-            work += [self._stop_group(place, entries) for place, entries in groups.items()]
+            work += [self._unwinding.group(place, entries) for place, entries in groups.items()]
             texts += [text for some in await asyncio.gather(*work) for text in some]
+        await self._unwinding.give_back(self._entries.values())
         self.leave()
         if self._lease is not None:
             await self.engine.release(self._lease[0])
@@ -300,7 +265,7 @@ class Run:
 
     def _hand_over(self, entry: Entry) -> None:
         """It was not sent: who has joined it launches it; else it never was."""
-        others = [run for run in entry.runs if run is not self]
+        others = [run for run in entry.runs if run is not self and not run._closed]
         if others and self._closed:
             entry.owner = others[0]
             others[0]._task(others[0]._launch(entry.place, [entry]))
@@ -375,67 +340,6 @@ class Run:
     def _is_ours(self, name: str) -> bool:
         entry = self._entries.get(name)
         return entry is not None and entry.owner is self and entry.ours and entry.alive
-
-    async def _stop_group(self, place: Place, entries: Sequence[Entry]) -> list[str]:
-        """Those of one round on one machine."""
-        stopped: list[Entry] = []
-        for entry in entries:
-            others = [run for run in entry.runs if run is not self]
-            if others:
-                entry.owner = others[0]  # who has joined goes on with it
-            else:
-                stopped.append(entry)
-                self._event(entry.name, State.STOPPING, "")
-        if not stopped:
-            return []
-        if place.away:
-            return [self._unverified(entry, "its connection is lost") for entry in stopped]
-        try:
-            done = await self._stop_in_time(place, stopped)
-        except (StageError, asyncio.TimeoutError) as error:
-            reason = error.cause if isinstance(error, StageError) else "no answer in time"
-            return [self._unverified(entry, reason) for entry in stopped]
-        texts: list[str] = []
-        for entry in stopped:
-            change = done.get(entry.launch.key)
-            left = change.left if change is not None else ()
-            texts += [f"{entry.name}: still there: {line}" for line in left]
-            if change is not None:
-                self._event(entry.name, State.STOPPED, "by KILL" if change.forced else "")
-                self.engine.changed(place, change)
-        return texts
-
-    async def _stop_in_time(self, place: Place, entries: Sequence[Entry]) -> dict[Key, Change]:
-        keys = [entry.launch.key for entry in entries]
-        tokens = {entry.launch.key: entry.launch.token for entry in entries}
-        quits = [entry.launch.key for entry in entries if entry.launch.spec.force_sigquit]
-
-        async def stop(force: bool) -> dict[Key, Change]:
-            grace = HURRY_S if self._hurried.is_set() else GRACE_S
-            work = place.stop(keys, force=force, quit=quits, grace=grace, tokens=tokens)
-            return await asyncio.wait_for(work, 3 * grace + _VERIFIED_S)
-
-        first = asyncio.ensure_future(stop(self._hurried.is_set()))
-        hurry = asyncio.ensure_future(self._hurried.wait())
-        try:
-            await asyncio.wait([first, hurry], return_when=asyncio.FIRST_COMPLETED)
-            if not first.done():
-                with contextlib.suppress(StageError, asyncio.TimeoutError):
-                    await stop(True)
-            return await first
-        finally:
-            hurry.cancel()
-            first.cancel()
-
-    def _unverified(self, entry: Entry, reason: str) -> str:
-        self._event(entry.name, State.UNREACHABLE, reason, "warning")
-        by_itself = ""
-        if self._lease is not None:
-            by_itself = f"; its machine ends it by itself within {self._lease[1] + 5:g} s"
-        return (
-            f"{entry.name}: its end is not verified ({reason}){by_itself}. "
-            f"To check: se-remote status {entry.name}; to end it: se-remote kill {entry.name}"
-        )
 
     # -- telling --------------------------------------------------------------------------------------
 

@@ -20,21 +20,24 @@ import asyncio
 import re
 import secrets
 import signal
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
-from launcher import carried, docker
-from launcher.errors import StageError, StartFailed
+from launcher import carried, docker, plan
+from launcher.errors import StageError, StartFailed, Unreachable
 from launcher.frames import framed
-from launcher.machines.runner import Runner
-from launcher.model import Stage, State
+from launcher.machines.local import LocalRunner
+from launcher.machines.runner import Runner, Stream
+from launcher.model import Completed, Stage, State
 from launcher.plan import Reply
 from launcher.processes import looking
 from launcher.processes.model import Key, Node, Seen
 from launcher.remains import epoch
 
 _ANSWER_S: Final = 15.0
+_IDLE_S: Final = 5.0
+"""So long a command of Looking stays open unused: a connection carries only so many at once."""
 _ID: Final = 12
 """Characters of a container's id in the name of our folder inside."""
 _COMMAND: Final = 200
@@ -46,6 +49,86 @@ async def status(runner: Runner, *, base: str = "") -> tuple[Seen, ...]:
     nonce = secrets.token_hex(12)
     reply = await framed("status", runner, looking.status(base=base, nonce=nonce), nonce, _ANSWER_S)
     return read_status(reply)
+
+
+class Looking:
+    """Asks machines again and again what runs there, over one command that stays open a while on each.
+
+    A command over SSH costs more than the look itself; who asks often pays it once. Lives on one event loop.
+    """
+
+    def __init__(self, base: str = "") -> None:
+        self._base = base
+        self._open: dict[Hashable, tuple[Runner, Stream]] = {}
+        self._asking: dict[Hashable, asyncio.Lock] = {}
+        self._idle: dict[Hashable, asyncio.TimerHandle] = {}
+        self._ends: set[asyncio.Task[object]] = set()
+
+    @property
+    def used(self) -> bool:
+        """Something is open."""
+        return bool(self._open or self._ends)
+
+    async def status(self, place: Hashable, runner: Runner) -> tuple[Seen, ...]:
+        """As `status`, of the machine `place` behind `runner`: one exec, if there was none of late."""
+        async with self._asking.setdefault(place, asyncio.Lock()):
+            known = self._open.get(place)
+            if known is not None and known[0] is not runner and not isinstance(runner, LocalRunner):
+                self._drop(place)  # the connection was replaced
+            for again in (place in self._open, False):
+                try:
+                    reply = await asyncio.wait_for(self._ask(place, runner), _ANSWER_S)
+                    return read_status(reply)
+                except asyncio.TimeoutError as error:
+                    self._drop(place)
+                    cause = f"the machine did not answer within {_ANSWER_S:g} s"
+                    raise Unreachable("status", Stage.CONNECT, cause) from error
+                except StageError:
+                    self._drop(place)
+                    if not again:  # else somebody may have ended what looks there
+                        raise
+                except BaseException:
+                    self._drop(place)
+                    raise
+        raise AssertionError
+
+    async def close(self) -> None:
+        """Ends what is open on the machines. Never raises."""
+        for place in list(self._open):
+            self._drop(place)
+        await asyncio.gather(*self._ends, return_exceptions=True)
+
+    async def _ask(self, place: Hashable, runner: Runner) -> Reply:
+        timer = self._idle.pop(place, None)
+        if timer is not None:
+            timer.cancel()
+        if place not in self._open:
+            self._open[place] = runner, await runner.open(looking.statuses(base=self._base), _ANSWER_S)
+        stream = self._open[place][1]
+        nonce = secrets.token_hex(12)
+        await stream.write(f"{nonce}\n".encode())
+        end, heard = f"\n{nonce} end".encode(), bytearray()
+        while end not in heard[-len(end) - 1 :]:
+            chunk = await stream.read()
+            if not chunk:
+                raise Unreachable("status", Stage.CONNECT, "what looks at the processes there has ended")
+            heard += chunk
+        self._idle[place] = asyncio.get_running_loop().call_later(_IDLE_S, self._drop, place)
+        reply = plan.parse_reply(bytes(heard), nonce)
+        if reply is None:
+            raise plan.no_frame("status", Completed(None, bytes(heard), b""))
+        return reply
+
+    def _drop(self, place: Hashable) -> None:
+        timer = self._idle.pop(place, None)
+        if timer is not None:
+            timer.cancel()
+        known = self._open.pop(place, None)
+        if known is not None:
+            known[1].write_eof()
+            task: asyncio.Task[object] = asyncio.ensure_future(known[1].close())
+            self._ends.add(task)
+            task.add_done_callback(self._ends.discard)
 
 
 async def tree(
@@ -73,7 +156,7 @@ async def tree(
     for one in seen:
         if one.container and one.key in trees and one.state is not State.DEAD:
             boxes.setdefault(one.container, []).append(one.key)
-    inner = await asyncio.gather(*(_look_inside(runner, box, over) for box in boxes))
+    inner = await asyncio.gather(*(_look_inside(runner, box, over, there) for box in boxes))
     for (_, inside), answer in zip(boxes.items(), inner, strict=True):
         for key in inside:
             run = f"{answer.get('base')}/.processes/{looking.place_of(key)}" if answer is not None else ""
@@ -92,15 +175,17 @@ async def windows(runner: Runner, *, base: str = "") -> tuple[str, dict[str, str
     return f"{reply.get('base')}/tmux", {process or host: window for window, process, host in found}
 
 
-async def _look_inside(runner: Runner, container: str, over: float) -> Reply | None:
-    """`container`: as in `about`, ENGINE ID KEY [USER]. None when nothing can be asked there."""
+async def _look_inside(runner: Runner, container: str, over: float, there: str) -> Reply | None:
+    """`container`: as in `about`, ENGINE ID KEY [USER]; `there`: the base on the machine, which gives its
+    name to the one inside (`boxed`). None when nothing can be asked there."""
     words = container.split(" ")
     if len(words) < 3:
         return None
     inner = carried.inside("status", runner, docker.Box(*words[:4]))
     nonce = secrets.token_hex(12)
+    whose = re.sub(r"^/tmp/se-remote-", "", there).replace("/", "_")
     try:
-        script = looking.tree(base=f"@{words[1][:_ID]}", nonce=nonce, over=over)
+        script = looking.tree(base=f"@{words[1][:_ID]}-{whose}", nonce=nonce, over=over)
         return await framed(words[2], inner, script, nonce, _ANSWER_S + 2 * over)
     except StageError:
         return None

@@ -52,6 +52,9 @@ class Site:
         self._waiting: dict[str, asyncio.Future[None]] = {}
         self._followed: dict[str, tuple[Key, dict[str, str]]] = {}
         self._conflicts: dict[str, dict[str, str]] = {}
+        self._asking: dict[str, tuple[str, list[wire.Told]]] = {}
+        """By path: the token of a launch that has not been answered yet, and what was told of another's
+        meanwhile: whether that is what is wanted is not known before the answer."""
         self._leases: dict[str, float] = {}
         self._told: asyncio.Queue[Change | wire.Told] = asyncio.Queue()
         self._writing = asyncio.Lock()
@@ -109,7 +112,14 @@ class Site:
         for launch in launches:
             _, tokens = self._followed.setdefault(wire.path_of(launch.key), (launch.key, {}))
             tokens[wire.word(launch.token)] = launch.token
-        await self._ask("do", text, _START_S)
+            self._asking[wire.path_of(launch.key)] = (wire.word(launch.token), [])
+        try:
+            await self._ask("do", text, _START_S)
+        finally:
+            for launch in launches:
+                token, _ = self._asking.get(wire.path_of(launch.key), ("", []))
+                if token == wire.word(launch.token):
+                    del self._asking[wire.path_of(launch.key)]
 
     async def stop(
         self,
@@ -177,7 +187,7 @@ class Site:
             if not chunk:
                 said = (await self._stream.close()).stderr.decode("utf-8", "replace").splitlines()[-5:]
                 cause = "the shell there ended before it answered"
-                raise StartFailed(self._name, Stage.SHELL, cause, "try: ssh HOST 'exec sh -c id'", said)
+                raise StartFailed(self._name, Stage.SHELL, cause, "ssh HOST 'exec sh -c id'", said)
 
     async def _ask(self, verb: str, text: str, timeout: float) -> wire.Answer:
         if self._over:
@@ -236,7 +246,7 @@ class Site:
         if kind == "c":
             told = wire.read_change(rest)
             if told is not None and told.path in self._followed:
-                self._told.put_nowait(told)
+                self._take(told)
         elif kind == "x":
             self._hear_conflict(first, more)
         elif kind == "k":
@@ -249,6 +259,17 @@ class Site:
             answer = self._answers.get(first)
             if answer is not None:
                 wire.read_stop(answer, kind, more)
+
+    def _take(self, told: wire.Told) -> None:
+        token, early = self._asking.get(told.path, ("", []))
+        if not token or told.token == token or told.answer:
+            self._asking.pop(told.path, None)
+            for one in [told, *(one for one in early if one.token == told.token)]:
+                self._told.put_nowait(one)
+        elif told.token in self._followed[told.path][1]:
+            self._told.put_nowait(told)
+        else:
+            early.append(told)
 
     def _hear_conflict(self, path: str, more: str) -> None:
         what, _, text = more.partition(" ")

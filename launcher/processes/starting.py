@@ -11,6 +11,8 @@ from __future__ import annotations
 
 from typing import Final
 
+from launcher.processes.wrapping import STATE_LINE
+
 LOCK: Final = r"""
 enter() {
   claims=$root/.claims
@@ -41,7 +43,7 @@ leave() { rm -f "$claims/$me"; }
 """`enter`: one at a time. First show, then look: of two, one sees the other; the lower pid may stay, who has
 been let in need not look again. A claim of a dead one counts for nothing."""
 
-STARTING: Final = r"""
+_STARTING: Final = r"""
 about() {
   htoken=; hhash=; hby=; hwhat=; hlease=; hbox=; hname=; hkeep=; hbegan=
   { read -r htoken; read -r hhash; IFS= read -r hby; IFS= read -r hwhat; read -r hlease; read -r hbox
@@ -73,7 +75,9 @@ look() {
   wrapped || [ -e "$run/exit" ] || { begun; stated; }
   if wrapped; then
     if [ -e "$run/exit" ] || stopped_by || [ -e "$run/reason" ]; then verdict=later
-    elif [ "$hhash" = "$hash" ]; then verdict=same
+    elif [ "$hhash" = "$hash" ]; then
+      verdict=same; use
+      ! stopped_by || verdict=later
     else verdict=other; fi
   elif [ "$htoken" = "$token" ] && [ -e "$run/exit" ]; then verdict=died
   else verdict=remains; fi
@@ -145,7 +149,7 @@ deliver() {
       { ln "$(snapshot_file)" "$run/login" && printf '%s\n' "$env" >"$run/vars"; }; } &&
     { [ -z "$check" ] || printf '%s\n' "$check" >"$run/check"; } &&
     printf '%s starting\n' "$self" >"$run/wrapper" &&
-    printf 'starting %s %s -\n' "$epoch" "$self" >"$run/state" &&
+    printf '@STATE@' "starting $epoch $self -" >"$run/state" &&
     true >>"$run/log"
 } 2>/dev/null
 make_rooms() {
@@ -157,7 +161,7 @@ make_rooms() {
     mkdir -m 700 "$base" 2>/dev/null; nap
   done
   set --
-  for i in $fresh; do "item_$i"; set -- "$@" "$root/$key/go"; done
+  for i in $fresh; do "item_$i"; set -- "$@" "$root/$key/go" "$root/$key/out"; done
   mkfifo "$@" 2>/dev/null
   found_for=
   today=$(date -u +%Y%m%dT%H%M%SZ)
@@ -207,6 +211,8 @@ open_session() {
   [ -z "$numbers" ] || { list_windows; name_numbers; }
 }
 """
+
+STARTING: Final = _STARTING.replace("@STATE@", STATE_LINE)
 
 OPENING: Final = r"""
 dropped() {
@@ -296,6 +302,7 @@ clear_old() {
   keys=$old; steps="INT:50 TERM:50 KILL:100"; quits=
   end_in_boxes
   end_all "$old" "$steps"
+  for key in $old; do run=$root/$key; taken 50; done
   helpers
   [ -z "$helping" ] || kill -KILL $helping 2>/dev/null
   enter
@@ -305,6 +312,7 @@ clear_old() {
     [ -d "$run" ] && ! wrapped && keys="$keys $key"
   done
   dead=$keys; begans=
+  survey
   marks_of
   [ -z "$keys" ] || clear_away
   leave

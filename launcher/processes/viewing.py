@@ -69,10 +69,12 @@ async def survey(
     trees: bool = False,
     over: float = 0.2,
     base: str = "",
+    asking: seeing.Looking | None = None,
 ) -> list[View]:
     """What is seen of each of `subjects`, and of everything else that runs on some machines.
 
     `sessions`: only of what is in these, None: in all. `trees`, `over`: see seeing.tree.
+    `asking`: of who asks again soon.
     """
     places: dict[Place, list[Subject]] = {place: [] for place in everything_on}
     for subject in subjects:
@@ -82,7 +84,7 @@ async def survey(
         name = own[0].name if own else str(place.machine)
         try:
             runner = await reach(name, place.machine, place.ssh, 0)
-            found = await seeing.status(runner, base=base)
+            found = await (asking.status(place, runner) if asking else seeing.status(runner, base=base))
             if sessions is not None:
                 wanted = {session_name(one) for one in sessions}
                 found = tuple(one for one in found if one.key.session in wanted)

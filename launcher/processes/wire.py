@@ -155,6 +155,8 @@ class Told:
     code: int | None
     signal: int | None
     reason: str = ""
+    answer: bool = False
+    """To a launch: this is what runs there already, as it is wanted."""
 
 
 @dataclass
@@ -178,7 +180,8 @@ def read_change(text: str) -> Told | None:
     if state not in _STATES:
         return None
     number, sign = ending(code, signal)
-    return Told(path, token, State(state), number, sign, words[6] if len(words) > 6 else "")
+    reason = words[6] if len(words) > 6 else ""
+    return Told(path, token, State(state), number, sign, reason, answer=words[5] == "0")
 
 
 _STATES = frozenset(state.value for state in State)
@@ -202,6 +205,8 @@ def stopped(key: Key, answer: Answer) -> Change:
         return Change(key, State.STOPPED, "was not running")
     if how == "other":
         return Change(key, State.STOPPED, "another run of it is somebody else's, and was left alone")
+    if how == "used":
+        return Change(key, State.READY, "left running: another client still needs it")
     if how == "dead":
         return Change(key, State.DEAD, "had died before", code=code, signal=signal, left=left)
     return Change(key, State.STOPPED, left=left, forced=how == "forced")
@@ -209,7 +214,6 @@ def stopped(key: Key, answer: Answer) -> Change:
 
 def conflict(key: Key, said: Mapping[str, str]) -> Change:
     """Of the lines `x` about one process."""
-    name = quote([key.name])
     if "foreign" in said:
         reason = f"there is a tmux window of that name in session {tmux.session_name(key.session)}, not ours"
         return Change(key, State.CONFLICT, reason, "close or rename that window")
@@ -218,7 +222,7 @@ def conflict(key: Key, said: Mapping[str, str]) -> Change:
     reason = "it runs already with another configuration"
     reason += f", started by {who}" if who else ", started by another version of se-remote"
     reason += (f" for {what}" if what else "") + (f" at {began}" if began else "")
-    return Change(key, State.CONFLICT, reason, f"se-remote restart {name}")
+    return Change(key, State.CONFLICT, reason)
 
 
 def began_text(began: str) -> str:

@@ -4,8 +4,10 @@ Three roles: without argument it is the wrapper itself (runs the process, notes 
 to the process's environment and shell, and becomes `serve`, a plain script: setup lines, then the command.
 
 Rules:
-- the process writes its log itself and its stdin is the window's tty: nothing is in between, so its exit code
-  is true. It runs in the foreground: a shell has what runs in its background ignore INT and QUIT;
+- the process runs in the foreground, so its exit code is true (and a shell has what runs in its background
+  ignore INT and QUIT); its stdin is the window's tty. Its output goes through a pipe that a `cat` appends to
+  the log: a script that says `echo … >/dev/stderr` opens what stands there once more, and would truncate a
+  file. That `cat` lives as long as anybody may still write, whatever becomes of window, wrapper and guard;
 - the wrapper survives HUP, INT and TERM (they are for the process);
 - a guard beside it sees that the wrapper is gone, its window closed or its lease over, and ends the process;
 - what ended in order (a one-shot with code 0, whoever was left by its lease) leaves nothing but its log; one
@@ -22,28 +24,30 @@ from launcher.boxes import BOX
 from launcher.processes.boxed import TOOLS, WRAPPED
 from launcher.processes.ending import ENDING
 from launcher.processes.logkeeping import KEEP_LOG
+from launcher.processes.sharing import SHARING
 
 CHECK_EVERY_S: Final = "0.5"
 CHECK_TAKES_S: Final = 10
 """A ready check that has not ended by then is ended."""
 KEEP_LOGS: Final = 10
 
-TELLING: Final = r"""
+STATE_LINE: Final = "%-110s\\n"
+"""How a line of `state` is printed: each as long as the one it is written over, which costs no `mv`."""
+
+_TELLING: Final = r"""
 clock() { read -r up rest </proc/uptime; epoch=$((offset + ${up%%.*})); }
 tell_all() {
   for fifo in "$root"/.watch/*; do
     [ -p "$fifo" ] || continue
-    listener=${fifo##*/}; word=
-    read -r word 2>/dev/null <"/proc/$listener/stat" || { rm -f "$fifo"; continue; }
-    word=${word##*) }
-    case $word in Z*|X*|x*) rm -f "$fifo"; continue ;; T*|t*) continue ;; esac
+    listener=${fifo##*/}; word=; more=
+    while read -r word more && [ "$word" != State: ]; do :; done <"/proc/$listener/status"
+    case $word$more in ''|State:[ZXx]*) rm -f "$fifo"; continue ;; State:[Tt]*) continue ;; esac
     printf '%s\n' "$1" 1<>"$fifo"
   done
 } 2>/dev/null
 put_state() {
   clock
-  printf '%s %s %s %s\n' "$1" "$epoch" "${identity:-- - -}" "${process:--}" >"$run/.state.$2" &&
-    mv "$run/.state.$2" "$run/state"
+  printf '@STATE@' "$1 $epoch ${identity:-- - -} ${process:--}" 1<>"$run/state"
 } 2>/dev/null
 tell() { clock; tell_all "c $key $token $1 ${2:--} ${3:-0} $epoch ${4-}"; }
 stopped_by() {
@@ -51,9 +55,10 @@ stopped_by() {
   read -r spid sstart slife 2>/dev/null <"$run/stopping" && alive "$spid" "$sstart" "$slife"
 }
 """
+TELLING: Final = _TELLING.replace("@STATE@", STATE_LINE)
 """`tell STATE [CODE SIGNAL REASON]`: one line to everybody who listens; a fifo is named after the pid of its
 listener. Who is stopped is passed over, since he would block us; that of a dead one is removed.
-`put_state STATE WHO`."""
+`put_state STATE`."""
 
 KEEPING: Final = (
     KEEP_LOG
@@ -95,9 +100,8 @@ _WRAPPER: Final = r"""
 guard() {
   trap '' INT TERM QUIT; hung=; trap 'hung=yes' HUP
   beats=; stale=0; why=; tailing=
-  read -r one rest </proc/self/stat
-  { stat=; read -r stat; } </proc/self/stat; set -- ${stat##*) }
-  printf '%s %s %s\n' "$one" "${20}" "$boot" >"$run/guard"
+  stat=; read -r stat </proc/self/stat; set -- ${stat##*) }
+  printf '%s %s %s\n' "${stat%% *}" "${20}" "$boot" >"$run/guard"
   keep_log_begin 7
   while [ -z "$why" ]; do
     sleep 1 5<&- 6<&- 7>&- 8>&- 2>/dev/null
@@ -107,6 +111,7 @@ guard() {
     keep_log 2>/dev/null
     look_round
     [ -z "$why" ] || ! stopped_by || why=
+    case $why in "its lease"*) ! given_on || { why=; beats=; stale=0; } ;; esac
   done
   printf '%s\n' "$why" >"$run/reason"
   end_boxed "INT:150 TERM:100 KILL:100" >/dev/null 2>&1
@@ -138,12 +143,28 @@ look_round() {
     alive "$mine" "$mstart" "$boot" || why="its wrapper was killed"
     return
   fi
+  [ ! -e "$run/lease" ] || read -r lease <"$run/lease"
   [ -n "$lease" ] || return 0
   beat=; bound=
   read -r beat bound rest 2>/dev/null <"$root/.leases/$lease" || [ -e "$root/.leases/$lease" ] ||
     { why="its lease was given up"; return; }
   [ "$beat" = "$beats" ] && stale=$((stale + 1)) || { beats=$beat; stale=0; }
   [ "$stale" -lt "${bound:-10}" ] || why="its lease is over: whoever started it was not heard of for $bound s"
+}
+open_output() {
+  # both ends are open before anybody can die: a reader that waits for its writer would wait for ever
+  exec 4<>"$run/out"; exec 3<"$run/out" 9>"$run/out"; exec 4>&-
+  take_output &
+  exec 3<&-
+  stat=; read -r stat <"/proc/$!/stat"; set -- "$!" ${stat##*) }
+  printf '%s %s %s\n' "$1" "${21}" "$boot" >"$run/taker"
+}
+take_output() {
+  # by `exec`: a shell keeps what a function's own redirections close
+  exec <&3 >&7 2>/dev/null 3<&- 5<&- 6<&- 7>&- 8>&- 9>&-
+  trap '' HUP INT TERM QUIT
+  # nothing may make the process see a broken pipe: not a full disk, not whoever kills a `cat`
+  until cat; do sleep 0.2; done
 }
 readiness() {
   trap '' INT QUIT HUP
@@ -152,7 +173,7 @@ readiness() {
   tell running
   if [ -z "$probe" ]; then sleep 0.1
   else
-    put_state running r
+    put_state running
     cd "$HOME" 2>/dev/null
     until eval "$probe"; do
       sleep @EVERY@
@@ -160,7 +181,7 @@ readiness() {
     done
   fi
   still_runs || return 0
-  [ -e "$run/exit" ] || [ -e "$run/stopping" ] || { put_state ready r; tell ready; }
+  [ -e "$run/exit" ] || [ -e "$run/stopping" ] || { put_state ready; tell ready; }
 }
 still_runs() {
   one=; start=; life=
@@ -172,7 +193,7 @@ finish() {
   kill -KILL "$ready" 2>/dev/null; wait "$ready" 2>/dev/null
   if stopped_by; then
     printf '%s\n' "$ended" >"$run/exit"
-    while still_ours && stopped_by; do sleep 0.2; done
+    while sleep 0.2; still_ours && stopped_by; do :; done
     still_ours || exit 0
     rm -f "$run/exit"
   fi
@@ -184,7 +205,8 @@ decode() {
   ended="$code $sig"
 }
 conclude() {
-  decode
+  decode; taken 10
+  read -r token 2>/dev/null <"$run/about"  # it may have been given on
   why=; read -r why 2>/dev/null <"$run/reason"
   stage=; read -r stage 2>/dev/null <"$run/stage"
   [ -z "$box" ] || [ -n "$why" ] || [ "$code" = 0 ] || box_trouble
@@ -201,11 +223,14 @@ conclude() {
     *) how=dead ;;
   esac
   printf '%s\n' "$ended $epoch $why" >"$run/.exit" && mv "$run/.exit" "$run/exit"
-  process=; put_state dead w
+  process=; put_state dead
   case $how in done) tell stopped 0 0 ;; *) tell dead "$code" "$sig" "$why" ;; esac
   end_boxed "INT:100 TERM:100 KILL:100" >/dev/null 2>&1
   end_all "$key" "INT:100 TERM:100 KILL:100" >/dev/null 2>&1
+  # who asks for a status need not look for what is left
+  if [ -z "$all" ] && still_ours; then process='- gone'; put_state dead; fi
   [ -z "$box" ] || leave_mark >/dev/null 2>&1
+  taken 50
   stopped_by && return
   if [ "$how" = dead ]; then
     # who comes to look finds it in the window, too
@@ -234,9 +259,11 @@ wrap() {
   [ -z "$box" ] || looking=box_readiness
   "$looking" 6<&- </dev/null >/dev/null 2>&1 &
   ready=$!
+  [ -n "$box" ] || open_output
   if [ -n "$box" ]; then hold_box <&6 >&7 2>&7
-  else env -i "$shell" "$run/serve" cmd <&6 >&7 2>&7 5>&- 6<&- 7>&- 8>&-; fi
+  else env -i "$shell" "$run/serve" cmd <&6 >&9 2>&9 5>&- 6<&- 7>&- 8>&- 9>&-; fi
   code=$?
+  exec 9>&-
   trap '' HUP INT TERM QUIT
   decode
   finish
@@ -248,7 +275,7 @@ run_check() {
   env -i "$shell" "$run/serve" check >"$run/check.said" 2>&1 &
   checking=$!
   ( count=0
-    while [ "$count" -lt @TAKES@ ]; do sleep 1; count=$((count + 1)); done
+    while [ "$count" -lt @TAKES@ ] && [ -d "/proc/$$" ]; do sleep 1; count=$((count + 1)); done
     end_check ) >/dev/null 2>&1 &
   limiting=$!
   wait "$checking"; verdict=$?
@@ -320,6 +347,7 @@ def wrapper_text() -> str:
         wrapper.COMMON,
         tmux.SHELL_FUNCTIONS,
         TELLING,
+        SHARING,
         KEEPING,
         ENDING,
         BOX,

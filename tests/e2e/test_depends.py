@@ -148,6 +148,16 @@ def test_with_and_up(terminal):
     assert terminal.running() == []
 
 
+def test_up_that_fails_names_what_it_has_left_running(terminal):
+    text = (terminal.folder / "se-remote.yaml").read_text()
+    nav = json.dumps({"cmd": "exit 7", "host": terminal.name, "depends": ["core"]})
+    (terminal.folder / "se-remote.yaml").write_text(text.replace('"nav": {', f'"nav": {nav}, "old": {{'))
+    done = terminal.se_remote("up", "lab-pc")
+    assert done.code == 1 and "exit code 7" in done.err, done.text
+    order(done.err, "left running: core", "se-remote kill core")
+    assert len(terminal.running()) == 1
+
+
 def test_a_host_that_others_depend_on_is_held_up_meanwhile(terminal):
     """Its server has no session of an action: without one it would end by itself."""
     first = f"{terminal.name}-x"
@@ -180,3 +190,23 @@ def test_a_process_may_depend_on_a_host(terminal):
 
 def _acts(terminal):
     return [text for text in private.marked(terminal.world.mark) if text.endswith("sleep 300 ")]
+
+
+def test_who_ends_first_stops_nothing_that_another_still_needs(terminal):
+    """Two clients at once; then the second is killed: what both used ends with the last lease."""
+    flag = "until [ -e {} ]; do sleep 0.1; done"
+    first = terminal.start(
+        "se-remote", "with", "lab-pc", "--", "sh", "-c", f"touch one; {flag.format('two')}"
+    )
+    assert private.wait_until(lambda: (terminal.folder / "one").exists(), 30)
+    second = terminal.start(
+        "se-remote", "with", "lab-pc", "--", "sh", "-c", f"touch two; {flag.format('end')}"
+    )
+    out, err = first.communicate(timeout=ENDS_WITHIN)
+    assert first.returncode == 0, out + err
+    assert "another client still needs it" in out + err
+    assert len(terminal.running()) == 2 and set(terminal.status().values()) == {"ready"}
+    second.kill()
+    (terminal.folder / "end").touch()
+    second.communicate(timeout=ENDS_WITHIN)
+    assert private.wait_until(lambda: not terminal.running(), 20)

@@ -18,6 +18,7 @@ from sitebed import Heard, soon
 
 from launcher.machines.local import LocalRunner
 from launcher.model import Container, Machine, ProcessSpec, ReadyCheck, State
+from launcher.processes import seeing
 from launcher.processes.model import Key, Launch
 from launcher.processes.site import Site
 
@@ -39,12 +40,11 @@ class Bed:
         spec = ProcessSpec(name, cmd, Machine(), docker=docker, env=env, **more)
         return Launch(Key("se", name), spec, token, "hash", "me@here")
 
-    async def site(self) -> tuple[Site, Heard]:
+    async def site(self, base: str = "") -> tuple[Site, Heard]:
         heard = Heard()
         runner = LocalRunner(self.world.environ)
-        site = await Site.open(
-            "local", runner, on_change=heard.change, on_lost=heard.lost.append, base=self.world.base
-        )
+        base = base or self.world.base
+        site = await Site.open("local", runner, on_change=heard.change, on_lost=heard.lost.append, base=base)
         return site, heard
 
     def go(self, work) -> None:
@@ -115,6 +115,56 @@ def test_several_share_a_container_and_all_of_each_is_ended_inside(bed):
         assert "sleep 77" not in bed.inside("nav", "cat /proc/[0-9]*/cmdline | tr '\\0' ' '")
         assert bed.inside("nav", "ls -d /tmp/se-remote-*") == ""
         assert bed.boxes.dockerd.run("inspect", "-f", "{{.State.Status}}", "nav").stdout.strip() == "running"
+        await site.close()
+
+    bed.go(work())
+
+
+def test_accounts_that_are_the_same_one_inside_leave_each_other_alone(bed):
+    bed.boxes.create("nav")
+
+    async def work() -> None:
+        site, heard = await bed.site()
+        other, others = await bed.site(f"{bed.world.base}2")
+        launch = bed.launch("one", "echo mine; exec sleep 771", "nav")
+        theirs = bed.launch("one", "echo theirs; exec sleep 772", "nav")
+        await site.start([launch])
+        await heard.until("one", READY)
+        await other.start([theirs])
+        await others.until("one", READY)
+        # a read over the tree, too: what is shown is one's own
+        key, runner = launch.key, LocalRunner(bed.world.environ)
+        seen = await seeing.status(runner, base=bed.world.base)
+        (holder,) = (await seeing.tree(runner, [key], base=bed.world.base, over=0, seen=seen))[key]
+        assert [node.command for node in holder.children] == ["sleep 771"]
+        await other.stop([theirs.key])
+        assert heard.states("one")[-1] == "ready"
+        assert "sleep\x00771" in bed.inside("nav", "cat /proc/[0-9]*/cmdline")
+        await site.stop([launch.key])
+        await site.close()
+        await other.close()
+
+    bed.go(work())
+
+
+def test_what_runs_in_a_paused_container_is_named(bed):
+    bed.boxes.create("nav")
+
+    async def work() -> None:
+        site, heard = await bed.site()
+        launch = bed.launch("one", "exec sleep 771", "nav")
+        await site.start([launch])
+        await heard.until("one", READY)
+        bed.boxes.dockerd.run("pause", "nav")
+        (change,) = (await site.stop([launch.key])).values()
+        assert "in container nav: it is paused" in change.left[0]
+        bed.boxes.dockerd.run("unpause", "nav")
+        heard.changes.clear()
+        await site.start([bed.launch("one", "exec sleep 772", "nav")])  # ends it first
+        await heard.until("one", READY)
+        (change,) = (await site.stop([launch.key])).values()
+        assert change.left == ()
+        assert "sleep 77" not in bed.inside("nav", "cat /proc/[0-9]*/cmdline | tr '\\0' ' '")
         await site.close()
 
     bed.go(work())

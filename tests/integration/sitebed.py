@@ -123,7 +123,9 @@ class Bed:
     def leftovers(self) -> list[str]:
         found = [f"process {pid} {text}" for pid, text in self.marked().items()]
         if os.path.exists(self.base):
-            found += [f"file {path}" for path in Path(self.base).rglob("*")] or ["the base directory"]
+            # os.walk: a directory may go while it is looked into
+            files = [f"file {at}/{one}" for at, dirs, names in os.walk(self.base) for one in (*dirs, *names)]
+            found += files or ["the base directory"]
         return found
 
     def close(self) -> None:

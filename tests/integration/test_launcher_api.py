@@ -157,7 +157,7 @@ def test_another_configuration_is_a_conflict_and_restart_solves_it(bed):
             with pytest.raises(Conflict) as caught:
                 await launcher.run("top", variants=["loud"])
             assert "right: " in str(caught.value)
-            assert caught.value.next_step == "se-remote restart right"
+            assert caught.value.next_step == "se-remote restart right+loud"
         async with bed.launcher() as launcher:
             with pytest.raises(Conflict):
                 await launcher.run("core", params={"word": "howdy"})
@@ -173,9 +173,10 @@ def test_another_configuration_is_a_conflict_and_restart_solves_it(bed):
 def test_from_several_tasks_each_is_started_once(bed):
     async def main():
         async with bed.launcher() as one, bed.launcher() as two:
-            runs = [launcher.run(name) for launcher in (one, two) for name in ("top", "left", "right")]
+            names = ("left", "right", "top", "top")
+            runs = [launcher.run(name) for launcher in (one, two) for name in names]
             ran = await asyncio.gather(*runs)
-            assert sorted(name for each in ran for name in each.started) == ["core", "left", "right", "top"]
+            assert {name for each in ran for name in each.started} == {"core", "left", "right", "top"}
             assert bed.sleeping() == 4
 
     asyncio.run(main())

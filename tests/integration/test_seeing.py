@@ -124,3 +124,45 @@ def test_a_tree_since_it_began(dirs, runner):
     time.sleep(0.3)
     ((root,),) = asyncio.run(seeing.tree(runner, [ONE], base=str(dirs.base), over=0)).values()
     assert root.cpu > 0.1
+
+
+@every_shell
+def test_who_asks_again_asks_the_command_that_is_open(dirs, runner, monkeypatch):
+    opened: list[int] = []
+    open_stream = runner.open
+
+    async def counted(*args):
+        opened.append(1)
+        return await open_stream(*args)
+
+    monkeypatch.setattr(runner, "open", counted)
+
+    async def work() -> None:
+        looking = seeing.Looking(str(dirs.base))
+        try:
+            assert await looking.status("lab", runner) == ()
+            dirs.add(ONE, "ready")
+            dirs.add(TWO, "dead", exit="3 0 1700000000", wrapper=False, pid=False)
+            child = dirs.start(dirs.run(TWO), "sleep", "1000")
+            both = await asyncio.gather(looking.status("lab", runner), looking.status("lab", runner))
+            assert both[0] == both[1] == await seeing.status(runner, base=str(dirs.base))
+            left = {one.key: one.left for one in both[0]}
+            assert left == {ONE: (), TWO: (f"{child.pid} sleep 1000",)} and len(opened) == 1
+            # somebody ends it: the next one opens another
+            (stream,) = [stream for _, stream in looking._open.values()]
+            await stream.close()
+            assert len(await looking.status("lab", runner)) == 2 and len(opened) == 2
+        finally:
+            await looking.close()
+        assert not looking.used
+
+    asyncio.run(work())
+
+
+def test_a_dead_one_with_nothing_left_costs_no_look_through_the_machine(dirs, runner):
+    run = dirs.add(ONE, "dead", exit="3 0 1700000000", wrapper=False, pid=False)
+    dirs.start(run, "sleep", "1000")
+    assert len(see(dirs, runner)[ONE].left) == 1
+    (run / "state").write_text("dead 1700000000 1 2 boot - gone\n")
+    seen = see(dirs, runner)[ONE]
+    assert (seen.state, seen.code, seen.left) == (State.DEAD, 3, ())

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import subprocess
+from pathlib import Path
 
 import pytest
 
+from launcher.command import quote
 from launcher.docker import Box
 from launcher.errors import InventoryError
 from launcher.model import Machine, ProcessSpec, ReadyCheck, State
 from launcher.processes import wire
 from launcher.processes.model import Key, Launch
+from launcher.processes.surveying import SURVEY
 from launcher.processes.wrapping import SERVE, tools_text, wrapper_text
 
 NASTY = "'; touch /tmp/pwned; echo '$(id)`id`\n\"$HOME\" \\ ü"
@@ -96,8 +100,38 @@ def test_what_became_of_a_stop():
     assert wire.stopped(key, answer).code == 3
 
 
-def test_a_conflict_names_who_and_the_way_out():
+def test_a_conflict_names_who_and_why():
     said = {"token": "t", "by": "me@here", "what": "a test", "began": "20260102T030405Z-1"}
     change = wire.conflict(Key("se", "a b"), said)
-    assert change.state is State.CONFLICT and change.next_step == "se-remote restart 'a b'"
+    assert change.state is State.CONFLICT
     assert change.reason.endswith("started by me@here for a test at 2026-01-02 03:04:05 UTC")
+
+
+@pytest.mark.parametrize("awk", ["awk", "mawk", "gawk", "busybox awk"])
+@pytest.mark.parametrize("shell", SHELLS, ids=lambda words: words[0])
+def test_what_runs_say_is_read_as_it_is(shell, awk, tmp_path):
+    if shutil.which(awk.split()[0]) is None:
+        pytest.skip(f"no {awk} here")
+    boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    start = Path("/proc/self/stat").read_text().rpartition(") ")[2].split()[19]
+    one, two, three = (tmp_path / "a b" / name for name in ("one", "two", "three"))
+    by = NASTY.replace("\n", " ")
+    for run in (one, two):
+        run.mkdir(parents=True)
+        (run / "about").write_text(f"t\nh\n{by}\nwhat\n\n\nshown\\n\nyes\n2026\n")
+        (run / "wrapper").write_text(f"{os.getpid()} {start} {boot}\nrest\n")
+    (two / "exit").write_text("137 9 1700 why\n")
+    code = f"{SURVEY}\nnewline='\n'; root={quote([str(tmp_path / 'a b')])}; boot={boot}; awk='{awk}'\n"
+    code += "keys='one two three'; survey; n=0\n"
+    code += (
+        'for key in $keys; do n=$((n + 1)); "seen_$n"; '
+        'printf "%s\\0" "$htoken" "$hby" "$hname" "$hbegan" "$wpid" "$hcode" "$hsig" "$plain"; done'
+    )
+    as_sh = ["--emulate", "sh"] if shell == ["zsh"] else []
+    done = subprocess.run([*shell, *as_sh, "-c", code], capture_output=True, check=True)
+    said = done.stdout.decode().split("\0")[:-1]
+    pid = str(os.getpid())
+    assert said[:8] == ["t", by, "shown\\n", "2026", pid, "-", "0", "yes"]
+    assert said[8:16] == ["t", by, "shown\\n", "2026", pid, "137", "9", ""]
+    assert said[16:] == ["", "", "", "", "", "-", "0", ""] and not done.stderr
+    assert not three.exists()
