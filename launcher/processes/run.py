@@ -73,6 +73,8 @@ class Run:
         self._sending: list[asyncio.Future[None]] = []
         """Deliveries to machines; those under way end before anything is stopped: or it would come behind."""
         self._planned = False
+        self._broken: BaseException | None = None
+        """What should not have happened in one of its tasks: who waits is told, instead of waiting on."""
         self._closed = False
         self._unwinding = Unwinding(self, lease, self._event, engine.changed)
 
@@ -92,12 +94,18 @@ class Run:
     async def settled(self) -> None:
         """Returns when every item is ready, has failed or cannot start any more."""
         async with self._told:
-            await self._told.wait_for(lambda: self._course.settled or self._closed)
+            await self._told.wait_for(lambda: self._course.settled or self._closed or self._broken)
+        if self._broken is not None:
+            raise self._broken
 
     async def before(self, name: str) -> None:
         """Returns when all that an item needs is ready. Raises NotStarted, or Aborted."""
         async with self._told:
-            await self._told.wait_for(lambda: self._course.step(name) is not Step.WAITING or self._closed)
+            await self._told.wait_for(
+                lambda: self._course.step(name) is not Step.WAITING or self._closed or self._broken
+            )
+        if self._broken is not None:
+            raise self._broken
         if name in self._course.errors:
             raise self._course.errors[name]
         if self._course.step(name) is Step.WAITING:
@@ -347,7 +355,13 @@ class Run:
         task = asyncio.ensure_future(work)
         assert isinstance(task, asyncio.Task)
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(self._task_over)
+
+    def _task_over(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and task.exception() is not None and self._broken is None:
+            self._broken = task.exception()
+            self._task(self._tell())
 
     async def _tell(self) -> None:
         async with self._told:

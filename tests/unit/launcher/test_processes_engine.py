@@ -434,6 +434,24 @@ async def test_a_machine_that_cannot_be_reached(bench: Bench) -> None:
 
 
 @over_the_bench
+async def test_what_nobody_has_thought_of_is_raised_and_not_waited_for(bench: Bench) -> None:
+    text = f"core: {{cmd: {STAYS}}}\nlater: {{cmd: {STAYS}, depends: [core]}}"
+    run = bench.engine().begin(stack(text))
+
+    def broken(launches: Sequence[Launch]) -> Any:
+        raise RuntimeError("not thought of")
+
+    run._go_on()
+    (entry,) = run._entries.values()
+    entry.place.start = broken  # type: ignore[method-assign]
+    with pytest.raises(RuntimeError, match="not thought of"):
+        await settled(run)
+    with pytest.raises(RuntimeError, match="not thought of"):
+        await run.before("later")
+    assert await run.unwind() == []
+
+
+@over_the_bench
 async def test_a_lost_machine_comes_back_and_nothing_is_started_twice(bench: Bench) -> None:
     text = f"once: {{cmd: {STAYS}, persistent: false}}\nthen: {{cmd: {STAYS}, depends: [once]}}\n"
     text += f"stays: {{cmd: {STAYS}}}"
