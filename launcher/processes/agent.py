@@ -76,7 +76,7 @@ prepare() {
   if [ ! -e "$base" ] && [ ! -h "$base" ]; then mkdir -m 700 "$base" 2>/dev/null; fi
   guard_base || refuse shell "cannot create $base" "df -h /tmp; ls -ld $base"
   whose=${base#/tmp/se-remote-}
-  case $whose in */*) whose=$(printf '%s' "$whose" | tr / _) ;; esac
+  while case $whose in */*) ;; *) false ;; esac; do whose=${whose%%/*}_${whose#*/}; done
   read -r up rest </proc/uptime; offset=$(($(date +%s) - ${up%%.*}))
   fifo=$root/.watch/$$; tries=0
   rm -f "$fifo"
