@@ -502,6 +502,11 @@ def test_tmux_that_is_missing_is_named_and_nothing_is_left(bed, tmp_path):
         "mv",
     ):
         (tmp_path / tool).symlink_to(shutil.which(tool))
+    # whoever hears of it may be gone before its claim is
+    (tmp_path / "rm").unlink()
+    script = f'#!/bin/sh\ncase $* in */.claims/*) sleep 1 ;; esac\nexec {shutil.which("rm")} "$@"\n'
+    (tmp_path / "rm").write_text(script)
+    (tmp_path / "rm").chmod(0o755)
 
     async def work() -> None:
         bed.environ["PATH"] = str(tmp_path)
