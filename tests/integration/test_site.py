@@ -337,6 +337,19 @@ def test_who_kills_does_not_wait_for_who_asks(bed):
     go(work())
 
 
+def test_a_tmux_that_was_stopped_keeps_no_window(bed):
+    async def work() -> None:
+        async with bed.site() as (site, heard):
+            launch = bed.launch("x", "exec sleep 1000")
+            await site.start([launch])
+            await heard.until("x", READY)
+            (server,) = [pid for pid, text in bed.marked().items() if text.startswith("tmux ")]
+            os.kill(server, signal.SIGSTOP)
+            assert (await site.stop([launch.key]))[launch.key].state is STOPPED
+
+    go(work())
+
+
 def test_force_kills_at_once(bed):
     async def work() -> None:
         async with bed.site() as (site, heard):
