@@ -39,8 +39,9 @@ HELLO: Final = "se-remote-site 1"
 _AGENT: Final = r"""
 say() { printf '%s\n' "$1" >&3; }
 fail() {
+  leave 2>/dev/null  # first: who hears of it may go, and nothing is to be left then
   say "f $asked $1"; say "fc $asked $2"; say "fn $asked $3"; say "k $asked"
-  leave 2>/dev/null; exit 0
+  exit 0
 }
 refuse() { printf 'refused %s\n%s\n%s\n' "$1" "$2" "$3"; exit 0; }
 identity_of() { stat=; read -r stat <"/proc/$1/stat"; set -- "$1" ${stat##*) }; self="$1 ${21} $boot"; }
@@ -78,7 +79,7 @@ prepare() {
   if [ ! -e "$base" ] && [ ! -h "$base" ]; then mkdir -m 700 "$base" 2>/dev/null; fi
   guard_base || refuse shell "cannot create $base" "df -h /tmp; ls -ld $base"
   whose=${base#/tmp/se-remote-}
-  case $whose in */*) whose=$(printf '%s' "$whose" | tr / _) ;; esac
+  while case $whose in */*) ;; *) false ;; esac; do whose=${whose%%/*}_${whose#*/}; done
   read -r up rest </proc/uptime; offset=$(($(date +%s) - ${up%%.*}))
   fifo=$root/.watch/$$; tries=0
   rm -f "$fifo"

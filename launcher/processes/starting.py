@@ -94,7 +94,9 @@ WINDOWS
 list_windows() {
   windows=
   format='#{?@se_remote_process,#{@se_remote_process},-} #{window_id} #{session_name}/#{window_name}'
-  [ ! -S "$base/tmux" ] || windows=$(T list-windows -a -F "$format" 2>/dev/null)
+  [ -S "$base/tmux" ] || return 0
+  windows=$(T list-windows -a -F "$format" 2>/dev/null)
+  ! tmux_hangs "$?" || { wake; windows=$(T list-windows -a -F "$format" 2>/dev/null); }
 }
 own_of() {
   while read -r owner id where; do
