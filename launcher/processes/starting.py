@@ -141,11 +141,12 @@ deliver() {
   [ -z "$boxed" ] || { "box_$boxed"; env=; hold="$engine $box $bkey${box_user:+ $box_user}"; }
   printf '%s\n' "$token" "$hash" "$by" "$what" "$lease" "$hold" "$shown" "$keep" "$stamp" >"$run/about" &&
     printf '%s\n' "$stamp" >"$run/began" &&
-    printf '%s\numask %s\n%s\n%s\n' "$environment" "$umask" "$unbuffered" "$env" >"$run/env" &&
+    { [ -z "$boxed" ] || printf '%s\numask %s\n%s\n' "$environment" "$umask" "$unbuffered" >"$run/env"; } &&
     { [ -z "$boxed" ] || hbox=$(box_values); } &&
-    printf '%s\n' "$values" "root='$root'; base='$base'; HOME='$home'" \
+    printf '%s\n' "$serve_head" "$environment" "umask $umask" "$unbuffered" "$env" "$serve_tail" \
+      "$values" "root='$root'; base='$base'; HOME='$home'" \
       "offset=$offset; stamp=$stamp; shell='$shell'" "$hbox" "$wrap_text" >"$run/run" &&
-    printf '%s' "$serve_text" >"$run/serve" && printf '%s\n' "$cmd" >"$run/cmd" &&
+    printf '%s\n' "$cmd" >"$run/cmd" &&
     { [ -z "$setup" ] || printf '%s\n' "$setup" >"$run/setup"; } &&
     { [ -z "$login" ] || [ -n "$boxed" ] ||
       { ln "$(snapshot_file)" "$run/login" && printf '%s\n' "$env" >"$run/vars"; }; } &&

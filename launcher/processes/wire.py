@@ -45,8 +45,7 @@ def assignments(values: Mapping[str, str]) -> str:
 
 def agent(base: str) -> str:
     """What `Runner.open` is given."""
-    wrap, serve = window_text()
-    values = {"base": base, "name": "-", "wrap_text": wrap, "serve_text": serve}
+    values = {"base": base, "name": "-", **window_text()}
     return agent_text(assignments(values)) + "agent"
 
 

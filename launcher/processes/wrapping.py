@@ -261,7 +261,7 @@ wrap() {
   ready=$!
   [ -n "$box" ] || open_output
   if [ -n "$box" ]; then hold_box <&6 >&7 2>&7
-  else env -i "$shell" "$run/serve" cmd <&6 >&9 2>&9 5>&- 6<&- 7>&- 8>&- 9>&-; fi
+  else env -i "$shell" "$run/run" cmd <&6 >&9 2>&9 5>&- 6<&- 7>&- 8>&- 9>&-; fi
   code=$?
   exec 9>&-
   trap '' HUP INT TERM QUIT
@@ -272,7 +272,7 @@ wrap() {
 
 _CHECKS: Final = r"""
 run_check() {
-  env -i "$shell" "$run/serve" check >"$run/check.said" 2>&1 &
+  env -i "$shell" "$run/@SERVE@" check >"$run/check.said" 2>&1 &
   checking=$!
   ( count=0
     while [ "$count" -lt @TAKES@ ] && [ -d "/proc/$$" ]; do sleep 1; count=$((count + 1)); done
@@ -327,7 +327,9 @@ if [ -r "$SE_REMOTE_RUN/setup" ]; then
   [ "$se_remote_code" = 0 ] || exit "$se_remote_code"
 fi
 if [ "$se_remote_what" = cmd ]; then
-  printf 'command\n' >"$SE_REMOTE_RUN/stage"
+  # in a container it is waited for
+  [ ! -e "$SE_REMOTE_RUN/stage" ] && [ ! -e "$SE_REMOTE_RUN/run.main" ] ||
+    printf 'command\n' >"$SE_REMOTE_RUN/stage"
   printf 'go\n' 1<>"$SE_REMOTE_RUN/go"
 fi
 . "$SE_REMOTE_RUN/$se_remote_what"
@@ -339,7 +341,7 @@ exit $?
 def wrapper_text() -> str:
     """The window's script. Before it stand lines that set key, token, lease, probe, oneshot and shell, and
     base, root, offset, stamp and HOME; for one in a container engine, box, bkey, as, inside, slug_key."""
-    body = _WRAPPER.replace("@EVERY@", CHECK_EVERY_S).replace("@CHECKS@", _checks())
+    body = _WRAPPER.replace("@EVERY@", CHECK_EVERY_S).replace("@CHECKS@", _checks("run"))
     lines = [
         "se_remote() {",
         "run=${0%/*}; name=",
@@ -361,11 +363,18 @@ def wrapper_text() -> str:
     return "\n".join(lines)
 
 
-def _checks() -> str:
-    return _CHECKS.replace("@TAKES@", str(CHECK_TAKES_S))
+def _checks(serve: str) -> str:
+    return _CHECKS.replace("@TAKES@", str(CHECK_TAKES_S)).replace("@SERVE@", serve)
+
+
+def serve_parts() -> tuple[str, str]:
+    """What stands before and behind the environment, where it is one file with the wrapper: `run cmd`."""
+    head, line, tail = SERVE.partition('. "$SE_REMOTE_RUN/env" 2>/dev/null')
+    assert line
+    return 'if [ -n "${1-}" ]; then\n' + head + "{", "} 2>/dev/null" + tail + "fi"
 
 
 def tools_text() -> str:
     """What a process in a container has beside it, behind the same lines."""
     head = "run=${0%/*}; read -r boot </proc/sys/kernel/random/boot_id"
-    return "\n".join([head, wrapper.COMMON, ENDING, _checks(), TOOLS])
+    return "\n".join([head, wrapper.COMMON, ENDING, _checks("serve"), TOOLS])
