@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -73,7 +73,7 @@ class Resolver:
             return before
         self._tell(f"building a wheel of {folder}")
         with self._library.work() as work:
-            done = await self._find_pip().run("wheel", "--no-deps", "-w", str(work), str(folder))
+            done = await self._run(work, "wheel", "--no-deps", "-w", str(work), str(folder))
             made = sorted(work.glob("*.whl"))
             if done.exit_code != 0 or not made:
                 raise self._failed(f"no wheel can be built of {folder}", done)
@@ -147,7 +147,7 @@ class Resolver:
         self._library.wheels.mkdir(parents=True, exist_ok=True)
         with self._library.work() as work:
             words = ["download", "--retries", "1", *pip_words(python), *where, "-d", str(work), *asked]
-            done = await self._find_pip().run(*words)
+            done = await self._run(work, *words)
             if done.exit_code != 0:
                 return done, None
             new = [path for path in sorted(work.glob("*.whl")) if not self._known(path.name)]
@@ -163,9 +163,9 @@ class Resolver:
             words = ["install", "--dry-run", "--ignore-installed", "--quiet", "--report", str(report)]
             # --target: nothing here is in the way, also where the system's Python is not to be touched
             words += ["--retries", "1", "--find-links", self._own, "--target", str(work / "none")]
-            pip = self._find_pip()
-            done = await pip.run(*words, *asked)
+            done = await self._run(work, *words, *asked)
             if b"no such option" in done.stderr:
+                pip = self._find_pip()
                 cause = f"pip of this machine is too old ({pip.shown}): it has no --report, of pip 22.2"
                 raise self._error(cause, f"{pip.shown} install --upgrade pip")
             if done.exit_code != 0:
@@ -179,7 +179,7 @@ class Resolver:
         with self._library.work() as work:
             while left:
                 words = ["download", "--no-deps", *pip_words(python), *where, "-d", str(work)]
-                done = await self._find_pip().run(*words, *left)
+                done = await self._run(work, *words, *left)
                 said = re.search(rb"No matching distribution found for (\S+)", done.stderr)
                 named = [pin for pin in left if said and pin == said[1].decode("utf-8", "replace")]
                 if done.exit_code == 0 or not named:
@@ -196,7 +196,7 @@ class Resolver:
             self._tell(f"building {pin}, of which there is no wheel for Python {python.short}")
             with self._library.work() as work:
                 words = ["wheel", "--no-deps", "--no-binary", name, "-w", str(work), pin]
-                done = await self._find_pip().run(*words, environ=_NO_COMPILER)
+                done = await self._run(work, *words, environ=_NO_COMPILER)
                 made = sorted(work.glob("*.whl"))
                 step = f"a wheel of it, made on a machine like {self._host}: --with PATH/{name}-….whl"
                 if done.exit_code != 0 or not made:
@@ -209,6 +209,11 @@ class Resolver:
                     f"there is no wheel of {pin} for that machine, and it holds machine code", step
                 )
             self._library.built(pure.name, pure.data)
+
+    async def _run(self, work: Path, *words: str, environ: Mapping[str, str] | None = None) -> Completed:
+        temporary = work / "tmp"  # a pip that is killed leaves there what it has unpacked
+        temporary.mkdir(exist_ok=True)
+        return await self._find_pip().run(*words, environ={**(environ or {}), "TMPDIR": str(temporary)})
 
     def _failed(self, cause: str, done: Completed, step: str = "") -> StageError:
         said = (done.stderr or done.stdout).decode("utf-8", "replace").strip().splitlines()

@@ -76,3 +76,23 @@ def test_an_old_pip_is_named(tmp_path: Path) -> None:
     with pytest.raises(StageError, match="too old") as raised:
         asyncio.run(resolving.found(wanted(library, "actions"), PYTHON))
     assert raised.value.next_step == f"{script} install --upgrade pip"
+
+
+@pytest.mark.usefixtures("index")
+def test_what_a_killed_pip_has_unpacked_lies_in_the_cache(tmp_path: Path) -> None:
+    script = tmp_path / "pip"
+    script.write_text(f"#!/bin/sh\nmktemp -d >>{tmp_path}/made\nexec sleep 60\n")
+    script.chmod(0o755)
+    resolving, library = resolver(tmp_path, str(script))
+
+    async def stopped() -> None:
+        asking = asyncio.ensure_future(resolving.found(wanted(library, "actions"), PYTHON))
+        while not (tmp_path / "made").exists() or not (tmp_path / "made").read_text():
+            await asyncio.sleep(0.02)
+        asking.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await asking
+
+    asyncio.run(stopped())
+    made = Path((tmp_path / "made").read_text().strip())
+    assert library.folder in made.parents and not made.exists()
