@@ -141,7 +141,7 @@ class Provider:
             sent, size = sent + pushed.sent, size + pushed.bytes
             if pushed.sent:
                 say.line(f"{pushed.sent} wheels sent ({amount(pushed.bytes)}), {pushed.unchanged} were there")
-            done = await self._install(host, runner, wheels, tool, manifest, python, say)
+            done = await self._install(host, runner, wheels, tool, manifest, python, order.again, say)
             if not done.missing:
                 return Provided(__version__, python, done.place, done.fresh, sent, size,
                                 tuple(manifest["packages"]), done.removed, done.kept)  # fmt: skip
@@ -169,7 +169,7 @@ class Provider:
 
     async def _install(
         self, host: str, runner: Runner, wheels: Sequence[Wheel], tool: Wheel, manifest: dict[str, Any],
-        python: Python, say: Say,
+        python: Python, again: str, say: Say,
     ) -> asking.Installed:  # fmt: skip
         def note(stage: Stage, text: str) -> None:
             if text:
@@ -179,7 +179,12 @@ class Provider:
         rows = [(wheel.name, wheel.digest) for wheel in wheels]
         key = key_of(rows, python)
         script = asking.install(python.executable, key, rows, tool.name, manifest, nonce=nonce)
-        return asking.read_install(host, await framed(host, runner, script, nonce, _INSTALL_S, note=note))
+        try:
+            reply = await framed(host, runner, script, nonce, _INSTALL_S, note=note)
+        except Unreachable as error:
+            cause = f"{error.cause}, while it was installing: what was in use there is in use"
+            raise Unreachable(host, Stage.PROVISION, cause, error.next_step or again, error.tail) from error
+        return asking.read_install(host, reply)
 
 
 def key_of(rows: Sequence[tuple[str, str]], python: Python) -> str:

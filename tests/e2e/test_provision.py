@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import os
@@ -111,6 +112,20 @@ def test_interrupted_half_way_and_repeated(bare):
 
 
 @pytest.mark.slow
+def test_the_installer_is_killed(bare):
+    process = bare.start("se-remote", "provision", bare.name)
+    assert private.wait_until(lambda: [*bare.venvs.glob("*/lib/*/site-packages/*")], 240)
+    for text in private.marked(bare.world.mark):
+        if VENVS in text:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(int(text.split()[0]), signal.SIGKILL)
+    error = process.communicate(timeout=60)[1]
+    assert process.returncode == 3 and "provision: " in error and "what was in use there is in use" in error
+    assert f"try: se-remote provision {bare.name}\n" in error
+    assert bare.provision().code == 0 and len(bare.whole()) == 1
+
+
+@pytest.mark.slow
 def test_ctrl_c_and_again(bare):
     process = bare.start("se-remote", "provision", bare.name)
     assert private.wait_until(lambda: [*bare.venvs.glob("*/lib/*/site-packages/*")], 240)
@@ -191,6 +206,7 @@ def wheel_of(name: str) -> bytes:
     return out.getvalue()
 
 
+@pytest.mark.slow
 def test_what_cannot_be(bare, folder):
     """Each with its cause and what to do; nothing half-made is left."""
     foreign = folder / "arm-1.0-cp310-cp310-manylinux2014_aarch64.whl"
@@ -208,15 +224,18 @@ def test_what_cannot_be(bare, folder):
     for words, cause, step in cases:
         done = bare.provision(*words)
         assert done.code in (1, 2) and cause in done.err and step in done.err.split("try:")[1], done.text
+    local = bare.se_remote("provision", "local")
+    assert local.code == 2 and "is this machine" in local.err, local.text
+    assert bare.whole() == []
+
+
+def test_a_machine_without_a_python_that_does(bare):
     bare.use_python("")
     done = bare.provision()
     assert done.code == 1 and "there is no python3 on this machine" in done.err, done.text
     bare.use_python("3.8")
     done = bare.provision()
     assert done.code == 1 and "is Python 3.8" in done.err and "3.10 or newer is needed" in done.err, done.text
-    assert bare.whole() == []
-    local = bare.se_remote("provision", "local")
-    assert local.code == 2 and "is this machine" in local.err, local.text
 
 
 def test_a_full_disk(world, boxes, cache):
@@ -253,6 +272,7 @@ def test_auto_in_containers(world, boxes, cache):
     assert done.code == 0 and "it is brought there" in done.text and "it is there" in done.text, done.text
 
 
+@pytest.mark.slow
 def test_an_explicit_python_is_not_overruled(bare):
     """`python` is what runs the server, unless `provision` stands beside it."""
     bare.provide()
