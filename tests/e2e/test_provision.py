@@ -92,6 +92,27 @@ def test_two_at_once(bare):
     assert {path.name for path in bare.venvs.iterdir()} == {".lock", bare.whole()[0], "current"}
 
 
+@pytest.mark.slow
+def test_two_at_once_that_want_different_things(bare, folder):
+    """What the second one sends takes the wheels of the first one away, while that installs them."""
+    bare.provide()
+    wanted = [str(package(folder, f"se_remote_test_{name}")) for name in "ab"]
+    first = bare.start("se-remote", "provision", bare.name, "--with", wanted[0])
+    known = {bare.current().name, "current"}
+
+    def installs() -> bool:
+        return any(not known & {*path.parts} for path in bare.venvs.glob("*/lib/*/site-packages/*"))
+
+    assert private.wait_until(installs, 240)
+    wheels = bare.venvs.parent / "wheels"
+    for wheel in wheels.iterdir():  # as another push does, only sooner
+        wheel.unlink()
+    second = bare.start("se-remote", "provision", bare.name, "--with", wanted[1])
+    texts = [process.communicate(timeout=240)[1] for process in (first, second)]
+    assert [first.returncode, second.returncode] == [0, 0], texts
+    assert [path.name for path in bare.current().glob("lib/*/site-packages/se_remote_test_*.py")]
+
+
 def test_interrupted_half_way_and_repeated(bare):
     process = bare.start("se-remote", "provision", bare.name)
     assert private.wait_until(lambda: [*bare.venvs.glob("*/lib/*/site-packages/*")], 240)
