@@ -37,6 +37,7 @@ async def supply(
 
     listed = host.provision.packages if host.provision is not None else ()
     words = [word for each in packages for word in ("--with", each)]
+    words += ["--python", python] if python else []
     again = quote(["se-remote", "provision", host.name, *words])
     order = Order(tuple(dict.fromkeys([*listed, *packages])), python or host.interpreter, again)
     async with _alive(host, runner):

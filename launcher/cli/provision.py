@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from launcher import supplying
 from launcher.cli.output import Output, StageProgress, typed
 from launcher.cli.selection import select
+from launcher.command import quote
 from launcher.errors import LauncherError
 from launcher.files.plan import amount
 from launcher.inventory.provision import is_path
@@ -41,7 +42,7 @@ def run(args: argparse.Namespace) -> int:
             results = launcher.provide(specs, saying, packages, args.python)
         finally:
             launcher.close()
-        _say_results(progress, {spec.name: spec for spec in specs}, results, time.monotonic() - began)
+        _say_results(args, progress, {spec.name: spec for spec in specs}, results, time.monotonic() - began)
     errors = [error for error in results.values() if isinstance(error, LauncherError)]
     for error in errors:
         error.next_step = typed(error.next_step, args)
@@ -50,6 +51,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _say_results(
+    args: argparse.Namespace,
     progress: StageProgress,
     specs: Mapping[str, HostSpec],
     results: Mapping[str, Provided | LauncherError],
@@ -60,7 +62,9 @@ def _say_results(
             continue
         progress.done(name, _text(done, seconds))
         if done.kept:
-            progress.tell(name, f"{len(done.kept)} older one{'s' * (len(done.kept) > 1)} stay: in use")
+            many = f"{len(done.kept)} older ones stay" if len(done.kept) > 1 else "an older one stays"
+            step = f"a server that runs gets the new one after: se-remote kill {quote([name])}"
+            progress.tell(name, typed(f"{many}, in use; {step}", args))
         spec = specs[name]
         if not spec.provided:
             where = f" in {spec.source}" if spec.source else ""

@@ -17,6 +17,7 @@ import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
+from launcher.command import quote
 from launcher.errors import LauncherError
 from launcher.model import Completed
 
@@ -34,6 +35,11 @@ class Pip:
         self._words = words
         self._environ = {**environ, "PIP_DISABLE_PIP_VERSION_CHECK": "1", "PIP_NO_INPUT": "1",
                          "PIP_PROGRESS_BAR": "off"}  # fmt: skip
+
+    @property
+    def shown(self) -> str:
+        """The command, as it is typed."""
+        return quote(self._words)
 
     async def run(self, *words: str, environ: Mapping[str, str] | None = None) -> Completed:
         """One command, to its end; a cancel ends it."""

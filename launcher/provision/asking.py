@@ -57,7 +57,9 @@ if sys.version_info >= (3, 8):
         with open(os.path.join(current, "provision.json")) as file:
             out["manifest"] = json.load(file)
         words = [os.path.join(current, "bin", "python"), "-I", "-c",
-                 "import sys, remote_exec.server, zmq, msgpack; print(*sys.version_info[:3])"]
+                 "import sys, remote_exec.server, zmq, msgpack; from importlib.util import find_spec; "
+                 "there = find_spec('py_trees') and find_spec('scenario_execution'); "
+                 "print(*sys.version_info[:3]) if there else sys.exit(1)"]
         out["works"] = said(words) == " ".join(str(part) for part in out["manifest"]["python"])
     except (OSError, ValueError, KeyError, TypeError):
         pass

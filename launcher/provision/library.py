@@ -18,10 +18,14 @@ import os
 import re
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Final
 
 from launcher.provision.values import Wheel
+
+_FORGOTTEN_S: Final = 86400.0
 
 
 class Library:
@@ -88,6 +92,10 @@ class Library:
     def work(self) -> Iterator[Path]:
         """A folder for something that is not complete yet."""
         self.folder.mkdir(parents=True, exist_ok=True)
+        for old in self.folder.glob(".work-*"):  # of one that was killed
+            with contextlib.suppress(OSError):
+                if time.time() - old.stat().st_mtime > _FORGOTTEN_S:
+                    shutil.rmtree(old, ignore_errors=True)
         with tempfile.TemporaryDirectory(prefix=".work-", dir=self.folder) as folder:
             yield Path(folder)
 
@@ -116,14 +124,15 @@ def cache_folder(environ: Mapping[str, str]) -> Path:
 
 def digest_of_folder(folder: Path) -> str:
     """Of what is in a folder, but for what tools leave there."""
-    left = {".git", "__pycache__", "build", "dist", ".venv", ".mypy_cache", ".pytest_cache", ".ruff_cache"}
+    left = {".git", "__pycache__", ".venv", ".mypy_cache", ".pytest_cache", ".ruff_cache"}
     total = hashlib.sha256()
     for path, folders, names in os.walk(folder):
-        folders[:] = sorted(one for one in folders if one not in left and not one.endswith(".egg-info"))
+        skip = left | {"build", "dist"} if Path(path) == folder else left
+        folders[:] = sorted(one for one in folders if one not in skip and not one.endswith(".egg-info"))
         for name in sorted(names):
-            if name.endswith(".pyc"):
-                continue
             file = os.path.join(path, name)
+            if name.endswith(".pyc") or not os.path.isfile(file):
+                continue
             total.update(f"{os.path.relpath(file, folder)}\0{_digest(Path(file))}\0".encode())
     return total.hexdigest()[:16]
 

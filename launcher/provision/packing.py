@@ -22,8 +22,8 @@ from typing import Final
 
 _DISTRIBUTION: Final = "se-remote"
 _PACKAGES: Final = ("remote_exec", "launcher")
-_CLIENT_ONLY: Final = frozenset({"asyncssh"})
-"""What nothing on the server's side imports: of no use there, and it has machine code of its own."""
+_CLIENT_ONLY: Final = frozenset({"asyncssh", "packaging"})
+"""What nothing on the server's side imports: of no use there, and some of it has machine code of its own."""
 _COMPILED: Final = re.compile(r"\.(so|pyd|dylib|dll|a|o)(\.|$)")
 
 
@@ -38,6 +38,10 @@ class Packed:
     @property
     def digest(self) -> str:
         return hashlib.sha256(self.data).hexdigest()
+
+
+class NoWheel(Exception):
+    """A file that has the name of a wheel, and is none."""
 
 
 class NotInstalled(Exception):
@@ -107,14 +111,13 @@ def pure(name: str, data: bytes) -> Packed | None:
     return Packed(f"{distribution}-{version}-py3-none-any.whl", packed(files, folder))
 
 
-def about(data: bytes) -> str:
-    """A digest of a wheel's METADATA; of one that is none: of all of it."""
-    found = data
-    with contextlib.suppress(zipfile.BadZipFile, KeyError), zipfile.ZipFile(io.BytesIO(data)) as archive:
-        found = b"".join(
-            archive.read(name) for name in archive.namelist() if name.endswith(".dist-info/METADATA")
-        )
-    return hashlib.sha256(found).hexdigest()
+def metadata(data: bytes) -> str:
+    """What a wheel says of itself. Raises NoWheel."""
+    with contextlib.suppress(zipfile.BadZipFile), zipfile.ZipFile(io.BytesIO(data)) as archive:
+        for name in archive.namelist():
+            if re.fullmatch(r"[^/]+\.dist-info/METADATA", name):
+                return archive.read(name).decode("utf-8", "replace")
+    raise NoWheel
 
 
 def packed(files: Mapping[str, bytes], folder: str) -> bytes:

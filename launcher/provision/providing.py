@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from launcher import __version__, files
+from launcher.command import quote
 from launcher.errors import InventoryError, LauncherError, StageError, StartFailed, Unreachable
 from launcher.files.channel import in_thread
 from launcher.files.plan import amount
@@ -27,7 +28,7 @@ from launcher.inventory.provision import is_path
 from launcher.machines.pip import Pip, find_pip
 from launcher.machines.runner import Runner
 from launcher.model import Problem, Stage
-from launcher.provision import asking, packing
+from launcher.provision import asking, needs, packing
 from launcher.provision.library import Library, cache_folder
 from launcher.provision.resolving import Resolver
 from launcher.provision.values import Provided, Python, Say, Seen, Wanted, Wheel
@@ -67,7 +68,7 @@ class Provider:
             raise StageError(host, Stage.PROVISION, cause, f"df -h {self._library.folder}") from error
 
     async def _provide(self, host: str, runner: Runner, order: Order, say: Say) -> Provided:
-        resolver = Resolver(host, self._library, self._pip, say.line)
+        resolver = Resolver(host, self._library, self._pip, say.line, order.again)
         looking = asyncio.ensure_future(self._look(host, runner, order.python))
         try:
             wanted = await self._wanted(order.packages, resolver)
@@ -101,9 +102,9 @@ class Provider:
         for word in packages:
             if is_path(word):
                 wheel = await self._given(Path(os.path.expanduser(word)), word, resolver)
-                wheels.append(replace(wheel, about=packing.about(wheel.path.read_bytes())))
+                wheels.append(replace(wheel, about=_about(wheel, word)))
             else:
-                names.append(word)
+                names.append(_name(word))
         kept = self._library.add(own.name, own.data, apart=True)
         return Wanted(kept, own.requires, __version__, tuple(names), tuple(wheels), tuple(packages))
 
@@ -113,11 +114,14 @@ class Provider:
                 problem = Problem(
                     f"{word} has neither a pyproject.toml nor a setup.py: it is no Python package"
                 )
-                raise InventoryError([problem], f"ls -la {path}")
+                raise InventoryError([problem], f"ls -la {quote([str(path)])}")
             return await resolver.of_folder(path)
         if not path.is_file() or path.suffix != ".whl":
             problem = Problem(f"there is no folder or wheel {word}: a package is a name, a folder or a wheel")
-            raise InventoryError([problem], f"ls -la {path.parent}")
+            step = f"ls -la {quote([str(path.parent)])}"
+            if "://" in word:
+                step = f"python3 -m pip wheel --no-deps {quote([word])}, and the wheel's name to --with"
+            raise InventoryError([problem], step)
         return self._library.add(path.name, path.read_bytes(), apart=True)
 
     async def _send_and_install(
@@ -137,7 +141,7 @@ class Provider:
             sent, size = sent + pushed.sent, size + pushed.bytes
             if pushed.sent:
                 say.line(f"{pushed.sent} wheels sent ({amount(pushed.bytes)}), {pushed.unchanged} were there")
-            done = await self._install(host, runner, wheels, tool, manifest, python, say)
+            done = await self._install(host, runner, wheels, tool, manifest, python, order.again, say)
             if not done.missing:
                 return Provided(__version__, python, done.place, done.fresh, sent, size,
                                 tuple(manifest["packages"]), done.removed, done.kept)  # fmt: skip
@@ -165,7 +169,7 @@ class Provider:
 
     async def _install(
         self, host: str, runner: Runner, wheels: Sequence[Wheel], tool: Wheel, manifest: dict[str, Any],
-        python: Python, say: Say,
+        python: Python, again: str, say: Say,
     ) -> asking.Installed:  # fmt: skip
         def note(stage: Stage, text: str) -> None:
             if text:
@@ -175,13 +179,35 @@ class Provider:
         rows = [(wheel.name, wheel.digest) for wheel in wheels]
         key = key_of(rows, python)
         script = asking.install(python.executable, key, rows, tool.name, manifest, nonce=nonce)
-        return asking.read_install(host, await framed(host, runner, script, nonce, _INSTALL_S, note=note))
+        try:
+            reply = await framed(host, runner, script, nonce, _INSTALL_S, note=note)
+        except Unreachable as error:
+            cause = f"{error.cause}, while it was installing: what was in use there is in use"
+            raise Unreachable(host, Stage.PROVISION, cause, error.next_step or again, error.tail) from error
+        return asking.read_install(host, reply)
 
 
 def key_of(rows: Sequence[tuple[str, str]], python: Python) -> str:
     """The name of the environment of these wheels, made with that Python."""
     value = [_LAYOUT, sorted(rows), python.executable, python.version]
     return hashlib.sha256(json.dumps(value).encode()).hexdigest()[:16]
+
+
+def _name(word: str) -> str:
+    reason = needs.why_no_name(word)
+    if reason:
+        problem = Problem(f"{word!r} names no package: {reason}")
+        raise InventoryError([problem], "a name as for pip (numpy, my-actions==1.4), a folder or a wheel")
+    return word
+
+
+def _about(wheel: Wheel, word: str) -> str:
+    try:
+        said = packing.metadata(wheel.path.read_bytes())
+    except packing.NoWheel as error:
+        problem = Problem(f"{word} is not a wheel, or not all of one")
+        raise InventoryError([problem], f"python3 -m zipfile -l {quote([word])}") from error
+    return hashlib.sha256(said.encode()).hexdigest()
 
 
 def _told(host: str, error: StageError, again: str) -> StageError:

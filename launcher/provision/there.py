@@ -25,6 +25,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 _LOCK_S = 900.0
+_TAKEN = ".taken"
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 _GROWS = 1.7
 """With bytecode an environment takes so much more than what is in its wheels."""
@@ -95,12 +96,13 @@ def provide(request: dict[str, Any], say: Say) -> None:
     with _locked(os.path.join(venvs, ".lock"), say):
         fresh = not os.path.exists(os.path.join(top, "provision.json")) or bool(_fails(top))
         if fresh:
-            missing = _missing(wheels, request["files"])
-            if missing:
-                say("verb", "missing")
-                say("names", "\n".join(missing))
-                return
-            _make(top, request, wheels, say)
+            with _taken(os.path.join(venvs, _TAKEN), wheels, request["files"]) as folder:
+                missing = _missing(folder, request["files"])
+                if missing:
+                    say("verb", "missing")
+                    say("names", "\n".join(missing))
+                    return
+                _make(top, request, folder, say)
         _switch(venvs, request["key"])
         removed, kept = _prune(venvs, request["key"])
     for name, value in (("verb", "provided"), ("place", top), ("fresh", "yes" if fresh else "no"),
@@ -146,6 +148,26 @@ def _missing(folder: str, files: list[list[str]]) -> list[str]:
         if not whole:
             missing.append(name)
     return missing
+
+
+@contextlib.contextmanager
+def _taken(folder: str, wheels: str, files: list[list[str]]) -> Iterator[str]:
+    """The wheels by names of our own: another client may send others meanwhile, and these go then."""
+    shutil.rmtree(folder, ignore_errors=True)  # of one that was killed
+    os.mkdir(folder, 0o700)
+    try:
+        for name, _ in files:
+            kept, taken = os.path.join(wheels, name), os.path.join(folder, name)
+            try:
+                os.link(kept, taken)
+            except FileNotFoundError:
+                pass
+            except OSError:  # a file system without links
+                with contextlib.suppress(FileNotFoundError):
+                    shutil.copyfile(kept, taken)
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _make(top: str, request: dict[str, Any], folder: str, say: Say) -> None:
@@ -270,7 +292,7 @@ def _prune(venvs: str, key: str) -> tuple[list[str], list[str]]:
     removed, kept, used = [], [], None
     for name in sorted(os.listdir(venvs)):
         path = os.path.join(venvs, name)
-        if name in (key, "current", ".lock") or os.path.islink(path) or not os.path.isdir(path):
+        if name in (key, "current", ".lock", _TAKEN) or os.path.islink(path) or not os.path.isdir(path):
             continue
         if not name.startswith(".gone."):
             used = _in_use(venvs) if used is None else used

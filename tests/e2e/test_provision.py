@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 import os
 import signal
+import zipfile
 from pathlib import Path
 
 import pytest
 import sshd as private
 from provisionbed import VENVS, Bare, Box, checkout, prefix
 
-NEWEST = "3.13"
 pytestmark = pytest.mark.timeout(600)
 
 
@@ -56,7 +58,7 @@ def test_a_machine_with_python_alone(bare):
 
 @pytest.mark.parametrize(
     "version",
-    ["3.10", *(pytest.param(each, marks=pytest.mark.slow) for each in ("3.11", "3.12")), NEWEST],
+    ["3.10", *(pytest.param(each, marks=pytest.mark.slow) for each in ("3.11", "3.12", "3.13"))],
 )
 def test_a_container_without_network_and_pip(world, boxes, cache, version):
     box = Box(world, boxes, cache, version)
@@ -64,19 +66,21 @@ def test_a_container_without_network_and_pip(world, boxes, cache, version):
         assert "No module named" in box.inside("sh", "-c", f"python3 -m {module} --help 2>&1; true")
     refused = box.se_remote("up", box.name)
     assert f"try: se-remote provision {box.name}\n" in refused.err, refused.text
-    done = box.se_remote("provision", box.name)
-    assert done.code == 0, done.text
+    done = box.offline("provision", box.name)
+    if done.code:  # no other test has fetched them
+        assert "the package index cannot be reached from here" in done.err, done.text
+        assert box.se_remote("provision", box.name).code == 0
+        box.inside("rm", "-rf", "/root/.local/share/se-remote")
+        done = box.offline("provision", box.name)
+    # no network on either side: the wheels are kept here
+    assert done.code == 0 and "ready after" in done.err, done.text
+    again = box.offline("provision", box.name)
+    assert "nothing to do" in again.err, again.text
     up = box.se_remote("up", box.name)
     assert up.code == 0 and f"python {version}" in up.err, up.text
     called = box.se_remote("call", box.name, "run_process", "command=hostname")
     assert called.code == 0, called.text
     assert box.se_remote("kill", box.name).code == 0
-    # the environment is lost, the wheels are kept here: no network on either side
-    box.inside("rm", "-rf", "/root/.local/share/se-remote")
-    done = box.offline("provision", box.name)
-    assert done.code == 0 and "ready after" in done.err, done.text
-    again = box.offline("provision", box.name)
-    assert "nothing to do" in again.err, again.text
 
 
 def test_two_at_once(bare):
@@ -86,6 +90,27 @@ def test_two_at_once(bare):
     assert len(bare.whole()) == 1 and bare.current().name == bare.whole()[0]
     assert sorted(text.count("ready after") for text in texts) == [0, 1] or "nothing to do" in "".join(texts)
     assert {path.name for path in bare.venvs.iterdir()} == {".lock", bare.whole()[0], "current"}
+
+
+@pytest.mark.slow
+def test_two_at_once_that_want_different_things(bare, folder):
+    """What the second one sends takes the wheels of the first one away, while that installs them."""
+    bare.provide()
+    wanted = [str(package(folder, f"se_remote_test_{name}")) for name in "ab"]
+    first = bare.start("se-remote", "provision", bare.name, "--with", wanted[0])
+    known = {bare.current().name, "current"}
+
+    def installs() -> bool:
+        return any(not known & {*path.parts} for path in bare.venvs.glob("*/lib/*/site-packages/*"))
+
+    assert private.wait_until(installs, 240)
+    wheels = bare.venvs.parent / "wheels"
+    for wheel in wheels.iterdir():  # as another push does, only sooner
+        wheel.unlink()
+    second = bare.start("se-remote", "provision", bare.name, "--with", wanted[1])
+    texts = [process.communicate(timeout=240)[1] for process in (first, second)]
+    assert [first.returncode, second.returncode] == [0, 0], texts
+    assert [path.name for path in bare.current().glob("lib/*/site-packages/se_remote_test_*.py")]
 
 
 def test_interrupted_half_way_and_repeated(bare):
@@ -108,6 +133,20 @@ def test_interrupted_half_way_and_repeated(bare):
 
 
 @pytest.mark.slow
+def test_the_installer_is_killed(bare):
+    process = bare.start("se-remote", "provision", bare.name)
+    assert private.wait_until(lambda: [*bare.venvs.glob("*/lib/*/site-packages/*")], 240)
+    for text in private.marked(bare.world.mark):
+        if VENVS in text:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(int(text.split()[0]), signal.SIGKILL)
+    error = process.communicate(timeout=60)[1]
+    assert process.returncode == 3 and "provision: " in error and "what was in use there is in use" in error
+    assert f"try: se-remote provision {bare.name}\n" in error
+    assert bare.provision().code == 0 and len(bare.whole()) == 1
+
+
+@pytest.mark.slow
 def test_ctrl_c_and_again(bare):
     process = bare.start("se-remote", "provision", bare.name)
     assert private.wait_until(lambda: [*bare.venvs.glob("*/lib/*/site-packages/*")], 240)
@@ -118,11 +157,11 @@ def test_ctrl_c_and_again(bare):
 
 
 def test_an_old_environment_goes_when_nobody_uses_it(bare, folder):
-    assert bare.provision().code == 0
+    bare.provide()
     old = bare.current().name
     assert bare.se_remote("up", bare.name).code == 0
     done = bare.provision("--with", str(package(folder, "se_remote_test_actions")))
-    assert done.code == 0 and "1 older one stay" in done.err, done.text
+    assert done.code == 0 and "an older one stays, in use" in done.err, done.text
     assert len(bare.whole()) == 2 and bare.current().name != old
     said = bare.se_remote("call", bare.name, "run_process", "command=true")
     assert said.code == 0, "its server goes on in the old one"
@@ -179,12 +218,26 @@ def package(folder: Path, name: str) -> Path:
     return top
 
 
+def wheel_of(name: str) -> bytes:
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w") as archive:
+        archive.writestr(
+            f"{name}-1.0.dist-info/METADATA", f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n"
+        )
+    return out.getvalue()
+
+
+@pytest.mark.slow
 def test_what_cannot_be(bare, folder):
     """Each with its cause and what to do; nothing half-made is left."""
     foreign = folder / "arm-1.0-cp310-cp310-manylinux2014_aarch64.whl"
-    foreign.write_bytes(b"")
+    foreign.write_bytes(wheel_of("arm"))
+    none = folder / "none-1.0-py3-none-any.whl"
+    none.write_bytes(b"PK")
     cases = [
         (["--with", str(foreign)], "it is for manylinux2014_aarch64, and the machine is x86_64", "pip wheel"),
+        (["--with", str(none)], "is not a wheel, or not all of one", "zipfile"),
+        (["--with", "numpy[bad"], "'numpy[bad' names no package", "a name as for pip"),
         (["--with", "./nowhere"], "there is no folder or wheel ./nowhere", "ls -la"),
         (["--with", str(folder)], "neither a pyproject.toml nor a setup.py", "ls -la"),
         (["--python", "python3.99"], "there is no python3.99 on this machine", "python3"),
@@ -192,15 +245,18 @@ def test_what_cannot_be(bare, folder):
     for words, cause, step in cases:
         done = bare.provision(*words)
         assert done.code in (1, 2) and cause in done.err and step in done.err.split("try:")[1], done.text
+    local = bare.se_remote("provision", "local")
+    assert local.code == 2 and "is this machine" in local.err, local.text
+    assert bare.whole() == []
+
+
+def test_a_machine_without_a_python_that_does(bare):
     bare.use_python("")
     done = bare.provision()
     assert done.code == 1 and "there is no python3 on this machine" in done.err, done.text
     bare.use_python("3.8")
     done = bare.provision()
     assert done.code == 1 and "is Python 3.8" in done.err and "3.10 or newer is needed" in done.err, done.text
-    assert bare.whole() == []
-    local = bare.se_remote("provision", "local")
-    assert local.code == 2 and "is this machine" in local.err, local.text
 
 
 def test_a_full_disk(world, boxes, cache):
@@ -237,9 +293,10 @@ def test_auto_in_containers(world, boxes, cache):
     assert done.code == 0 and "it is brought there" in done.text and "it is there" in done.text, done.text
 
 
+@pytest.mark.slow
 def test_an_explicit_python_is_not_overruled(bare):
     """`python` is what runs the server, unless `provision` stands beside it."""
-    assert bare.provision().code == 0
+    bare.provide()
     python = prefix("3.10") / "bin" / "python3.10"
     bare.write_inventory(bare.bare(python=str(python)))
     refused = bare.se_remote("up", bare.name)
@@ -250,6 +307,22 @@ def test_an_explicit_python_is_not_overruled(bare):
     assert bare.se_remote("up", bare.name).code == 0
 
 
+def test_another_version(bare, folder):
+    """A newer server understands an older client, and says so to one that speaks another wire."""
+    bare.provide()
+    old = checkout(folder / "old", "0.0.9")
+    up = bare.client(old, "up", bare.name)
+    assert up.code == 0 and "runs se-remote 0.1.0, this is 0.0.9; they fit together" in up.err, up.text
+    said = bare.client(old, "call", bare.name, "run_process", "command=echo understood")
+    assert said.code == 0 and "understood" in said.text, said.text
+    assert bare.se_remote("kill", bare.name).code == 0
+    other = checkout(folder / "other", "0.0.8", wire=1)
+    refused = bare.client(other, "up", bare.name)
+    assert refused.code == 1 and "speaks wire version 2, this one (0.0.8) 1" in refused.err, refused.text
+    assert f"se-remote provision {bare.name}" in refused.err.split("try:")[1]
+
+
+@pytest.mark.slow
 def test_other_versions(bare, folder):
     """An older server, an older client, and one that speaks another wire."""
     old = checkout(folder / "old", "0.0.9")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import importlib.util
+import os
+import time
 from pathlib import Path
 
 import pytest
@@ -12,10 +14,18 @@ from launcher.errors import StageError
 from launcher.machines import pip
 from launcher.model import Completed
 from launcher.provision.library import Library, cache_folder, digest_of_folder
+from launcher.provision.packing import packed
 from launcher.provision.resolving import Resolver
 from launcher.provision.values import Python, Wanted
 
 ROBOT = Python("/usr/bin/python3.12", (3, 12, 3), "aarch64", glibc=(2, 39))
+
+
+def wheel_named(name: str) -> bytes:
+    """With what it says of itself, and nothing else."""
+    distribution, version = name.split("-")[:2]
+    folder = f"{distribution}-{version}.dist-info"
+    return packed({f"{folder}/METADATA": f"Name: {distribution}\nVersion: {version}\n".encode()}, folder)
 
 
 class FakePip:
@@ -31,12 +41,12 @@ class FakePip:
         for option in ("-d", "-w"):
             if option in words:
                 for name in files:
-                    (Path(words[words.index(option) + 1]) / name).write_bytes(name.encode())
+                    (Path(words[words.index(option) + 1]) / name).write_bytes(wheel_named(name))
         return Completed(code, b"", said.encode())
 
 
 def resolve(library: Library, fake: FakePip) -> list[str]:
-    own = library.add("se_remote-1-py3-none-any.whl", b"own", apart=True)
+    own = library.add(OWN, wheel_named(OWN), apart=True)
     wanted = Wanted(own, ("pyzmq>=25",), "1")
     resolver = Resolver("lab-pc", library, lambda: fake, lambda text: None)  # type: ignore[arg-type,return-value]
     wheels, tool = asyncio.run(resolver.found(wanted, ROBOT))
@@ -44,16 +54,17 @@ def resolve(library: Library, fake: FakePip) -> list[str]:
     return [wheel.name for wheel in wheels]
 
 
+OWN = "se_remote-1-py3-none-any.whl"
 ZMQ, TOOL = "pyzmq-27-cp312-cp312-manylinux2014_aarch64.whl", "installer-1.1.0-py3-none-any.whl"
 
 
 def test_the_same_needs_ask_nobody_again(tmp_path: Path) -> None:
     library = Library(tmp_path)
     library.built("x-1-py3-none-any.whl", b"")
-    fake = FakePip((0, "", (ZMQ, TOOL, "se_remote-1-py3-none-any.whl")))
-    assert resolve(library, fake) == ["se_remote-1-py3-none-any.whl", ZMQ]
+    fake = FakePip((0, "", (ZMQ, TOOL, OWN)))
+    assert resolve(library, fake) == [OWN, ZMQ]
     assert fake.asked[0][0] == "download" and "linux_aarch64" in fake.asked[0]
-    assert resolve(library, FakePip()) == ["se_remote-1-py3-none-any.whl", ZMQ], "pip is not asked"
+    assert resolve(library, FakePip()) == [OWN, ZMQ], "pip is not asked"
     (library.wheels / ZMQ).write_bytes(b"something else")
     again = FakePip((0, "", (ZMQ, TOOL)))
     resolve(library, again)
@@ -98,6 +109,28 @@ def test_a_folder_is_known_by_what_is_in_it(tmp_path: Path) -> None:
     assert digest_of_folder(tmp_path) == before
     (tmp_path / "a.py").write_text("2")
     assert digest_of_folder(tmp_path) != before
+
+
+def test_a_package_that_is_called_build(tmp_path: Path) -> None:
+    for folder in (tmp_path / "build", tmp_path / "mine" / "build"):
+        folder.mkdir(parents=True)
+        (folder / "a.py").write_text("1")
+    (tmp_path / "gone").symlink_to("nowhere")
+    before = digest_of_folder(tmp_path)
+    (tmp_path / "build" / "a.py").write_text("2")
+    assert digest_of_folder(tmp_path) == before, "what a build has left"
+    (tmp_path / "mine" / "build" / "a.py").write_text("2")
+    assert digest_of_folder(tmp_path) != before
+
+
+def test_what_a_killed_one_has_left(tmp_path: Path) -> None:
+    library = Library(tmp_path)
+    for name, age in ((".work-old", 2 * 86400), (".work-another", 60)):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "part").write_text("x")
+        os.utime(tmp_path / name, (time.time() - age,) * 2)
+    with library.work() as work:
+        assert sorted(tmp_path.iterdir()) == sorted([tmp_path / ".work-another", work])
 
 
 def test_where_it_is() -> None:
