@@ -91,6 +91,9 @@ def python(case: Case) -> Iterator[Finding]:
         yield failed("setup", f"there is no {spec.shell or 'sh'} there", f"edit `shell` {where}")
     elif host.setup_code is None or host.setup_code:
         yield _setup(case, where)
+    elif not case.serves:
+        if spec.setup.strip():
+            yield good("setup", "runs")
     elif host.python is None:
         yield failed(
             "python", f"there is no {spec.interpreter} there", provision(case), f"or set `python` {where}"
@@ -162,6 +165,7 @@ def plugins(case: Case) -> Iterator[Finding]:
     found, ours = case.host.python, case.client.plugins
     if (
         found is None
+        or not case.serves
         or not found.version
         or found.version[:2] < _OLDEST_PYTHON
         or "scenario_execution" in found.broken

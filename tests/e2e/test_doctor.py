@@ -308,3 +308,32 @@ def test_without_utf8_it_is_ascii_and_the_peers_package_is_named(terminal):
     for line in (r"X +connect +nothing listens", r"ok +resolve ", r"X +modifier +a-peer registers `remote`"):
         assert re.search(f"^  {line}", text, re.MULTILINE), text
     assert "try: python3 -m pip uninstall a-peer" in text
+
+
+def test_processes_are_looked_at_where_they_run(terminal):
+    """No host stands for their machine; a host that needs one is looked at with it."""
+    machine = re.search(r"machine: (\S+)", terminal.entry("x")).group(1)
+    ssh = re.search(r"ssh: (.*)", terminal.entry("x")).group(1)
+    (terminal.folder / "se-remote.yaml").write_text(
+        f"hosts:\n  lab: {{machine: local, depends: [bridge], python: {BIN}/python}}\n"
+        "processes:\n"
+        f"  the world: {{cmd: sleep 1, machine: {machine}, ssh: {ssh}, setup: 'echo no maps; false'}}\n"
+        "  bridge: {cmd: sleep 1, machine: nobody@127.0.0.1:1, depends: [the world]}\n"
+        "  other: {cmd: sleep 1, machine: nobody@127.0.0.1:2}\n"
+    )
+    done = terminal.se_remote("doctor", "lab", "--no-start", "--json")
+    assert done.code == 3, done.text
+    lab, bridge, world = json.loads(done.out)["hosts"]
+    assert (lab["runs"], lab["processes"]) == (True, [])
+    assert (bridge["host"], bridge["runs"], bridge["processes"]) == ("bridge", False, ["bridge"])
+    failed = [finding for finding in world["findings"] if finding["level"] == "failed"]
+    assert [finding["check"] for finding in failed] == ["setup"] and "no maps" in failed[0]["text"]
+
+    text = (terminal.folder / "se-remote.yaml").read_text()
+    (terminal.folder / "se-remote.yaml").write_text(text.replace("; false", ""))
+    done = terminal.se_remote("doctor", "the world")
+    assert done.code == 0 and "the world: it can run there" in done.out, done.text
+    assert "python" not in done.out and "only processes run there" in done.out
+    everything = json.loads(terminal.se_remote("doctor", "--no-start", "--json").out)["hosts"]
+    names = [host["host"] for host in everything]
+    assert sorted(names) == ["bridge", "lab", "local", "other", "the world"]
