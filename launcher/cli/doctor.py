@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import importlib.metadata
 import json
+import textwrap
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -34,6 +35,7 @@ from remote_exec.errors import RemoteExecError
 HELLO_S = 10.0
 _UNREACHED = 3
 _WIDTH = 14
+_NARROW = 20
 _SIGNS = {Level.GOOD: "✓", Level.WARNING: "!", Level.FAILED: "✗", Level.UNSEEN: "·"}
 _ASCII = {Level.GOOD: "ok", Level.WARNING: "!", Level.FAILED: "X", Level.UNSEEN: "-"}
 _STYLES = {Level.GOOD: "good", Level.WARNING: "warning", Level.FAILED: "error", Level.UNSEEN: "dim"}
@@ -286,15 +288,23 @@ def _lines(mine: Sequence[Finding], patients: Sequence[_Patient], output: Output
 
 
 def _shown(finding: Finding, signs: Mapping[Level, str], output: Output) -> Iterable[str]:
+    """On a terminal text is broken between words; cures are not, since they are copied."""
     sign = output.coloured(f"{signs[finding.level]:<2}", _STYLES[finding.level])
-    first, *rest = finding.text.splitlines() or [""]
-    if finding.level is Level.UNSEEN:
-        yield f"  {sign} {finding.check}: {first}"
-        return
-    yield f"  {sign} {finding.check:<{_WIDTH}} {first}".rstrip()
-    pad = " " * (_WIDTH + 6)
+    unseen = finding.level is Level.UNSEEN
+    pad = " " * (5 if unseen else _WIDTH + 6)
+    texts = finding.text.splitlines() or [""]
+    if unseen:
+        texts = [f"{finding.check}: {texts[0]}"]
+    first, *rest = [line for text in texts for line in _broken(text, output.width, len(pad))]
+    yield (f"  {sign} {first}" if unseen else f"  {sign} {finding.check:<{_WIDTH}} {first}").rstrip()
     yield from (f"{pad}{line}" for line in rest)
     yield from (f"{pad}try: {cure}" for cure in finding.cures)
+
+
+def _broken(text: str, width: int | None, indent: int) -> list[str]:
+    if width is None or width - indent < _NARROW:
+        return [text]
+    return textwrap.wrap(text, width - indent, break_long_words=False, break_on_hyphens=False) or [""]
 
 
 def _verdict(patient: _Patient) -> str:

@@ -157,10 +157,11 @@ def _pack(found: importlib.metadata.Distribution, folder: Path) -> None:
     """A wheel of the files that its installation has left."""
     files = [path for path in found.files or () if "__pycache__" not in path.parts]
     (info,) = {path.parts[0] for path in files if path.parts[0].endswith(".dist-info")}
-    tags = re.findall(r"^Tag: (.*)$", found.read_text("WHEEL") or "", re.MULTILINE)
+    tags = re.findall(r"^Tag: (\S+)-(\S+)-(\S+)$", found.read_text("WHEEL") or "", re.MULTILINE)
+    tag = "-".join(".".join(dict.fromkeys(parts)) for parts in zip(*tags, strict=True))
     entries = found.read_text("entry_points.txt") or ""
     stem = info.removesuffix(".dist-info")
-    with zipfile.ZipFile(folder / f"{stem}-{tags[0]}.whl", "w") as archive:
+    with zipfile.ZipFile(folder / f"{stem}-{tag}.whl", "w") as archive:
         for path in files:
             name = path.as_posix()
             if path.parts[0] == "..":
