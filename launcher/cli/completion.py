@@ -43,7 +43,8 @@ ZSH: Final = r"""#compdef se-remote
 _se_remote() {
     local -a answer values shown
     local line kind
-    answer=("${(@f)$("${(Q)words[1]}" __complete words "${(@Q)words[1,CURRENT-1]}" "${(Q)PREFIX}" 2>/dev/null)}")
+    local -a before=("${(@Q)words[1,CURRENT-1]}")
+    answer=("${(@f)$("$before[1]" __complete words "${(@)before}" "${(Q)PREFIX}" 2>/dev/null)}")
     kind=${answer[1]}
     case $kind in
         files) _files; return ;;
@@ -68,7 +69,8 @@ FISH: Final = r"""# fish: se-remote completion fish | source; or > ~/.config/fis
 function __se_remote_complete
     set -l before (commandline -opc)
     set -l typed (commandline -ct)
-    set -l current (string unescape -- "$typed"; or string unescape -- "$typed\""; or string unescape -- "$typed'")
+    set -l current (string unescape -- "$typed"; or string unescape -- "$typed\""
+        or string unescape -- "$typed'")
     set -l answer (command $before[1] __complete words $before "$current" 2>/dev/null)
     switch "$answer[1]"
         case files
