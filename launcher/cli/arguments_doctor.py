@@ -10,7 +10,9 @@ from typing import Any
 def add(command: Callable[[str, str], argparse.ArgumentParser]) -> None:
     """Adds the commands; `command(name, text)` makes a parser with the options that all commands share."""
     doctor = command("doctor", "look for what is wrong with hosts, and say what cures it")
-    doctor.add_argument("host", nargs="*", metavar="HOST", help="default: all of the inventory")
+    doctor.add_argument(
+        "host", nargs="*", metavar="NAME", help="a host or process; default: all of the inventory"
+    )
     doctor.add_argument("--json", action="store_true", help="machine-readable")
     doctor.add_argument(
         "--no-start", action="store_true", help="only look: start no server on trial, no stopped container"

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 Find = Callable[[str], "Inventory | None"]
 """The inventory to use, from what follows `-i`, "" without it; None when there is none, or it is wrong."""
 
-_FILES = frozenset({"FILE", "REMOTE"})
+_FILES = frozenset({"FILE", "PACKAGE", "REMOTE"})
 _DIRS = frozenset({"FOLDER", "DIR", "INTO"})
 _ADVICE = 60
 """So much of a help text is shown."""

@@ -16,6 +16,8 @@ BASH: Final = r"""# bash: eval "$(se-remote completion bash)"
 _se_remote() {
     local kind line answer=() breaks=${COMP_WORDBREAKS//[^=:]/}
     local up_to=${COMP_LINE:0:COMP_POINT}
+    local quote=${COMP_WORDS[COMP_CWORD]:0:1}
+    case $quote in [\'\"]) breaks= ;; *) quote= ;; esac
     COMPREPLY=()
     while IFS= read -r line; do answer+=("$line"); done \
         < <("$1" __complete line "$breaks" "$up_to" 2>/dev/null)
@@ -27,7 +29,11 @@ _se_remote() {
         command*) mapfile -t COMPREPLY < <(compgen -c -- "$2"; compgen -f -- "$2"); return 0 ;;
         nospace) compopt -o nospace ;;
     esac
-    for line in "${answer[@]:1}"; do COMPREPLY+=("$(printf '%q' "${line%%$'\t'*}")"); done
+    for line in "${answer[@]:1}"; do
+        line=${line%%$'\t'*}
+        # in an open quote the shell puts the word in as it is
+        if [ -n "$quote" ]; then COMPREPLY+=("$line"); else COMPREPLY+=("$(printf '%q' "$line")"); fi
+    done
 }
 complete -F _se_remote se-remote
 """
@@ -37,7 +43,8 @@ ZSH: Final = r"""#compdef se-remote
 _se_remote() {
     local -a answer values shown
     local line kind
-    answer=("${(@f)$("${(Q)words[1]}" __complete words "${(@Q)words[1,CURRENT]}" 2>/dev/null)}")
+    local -a before=("${(@Q)words[1,CURRENT-1]}")
+    answer=("${(@f)$("$before[1]" __complete words "${(@)before}" "${(Q)PREFIX}" 2>/dev/null)}")
     kind=${answer[1]}
     case $kind in
         files) _files; return ;;
@@ -61,7 +68,9 @@ if [ "${funcstack[1]}" = _se-remote ]; then _se_remote "$@"; else compdef _se_re
 FISH: Final = r"""# fish: se-remote completion fish | source; or > ~/.config/fish/completions/se-remote.fish
 function __se_remote_complete
     set -l before (commandline -opc)
-    set -l current (commandline -ct)
+    set -l typed (commandline -ct)
+    set -l current (string unescape -- "$typed"; or string unescape -- "$typed\""
+        or string unescape -- "$typed'")
     set -l answer (command $before[1] __complete words $before "$current" 2>/dev/null)
     switch "$answer[1]"
         case files

@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import importlib.metadata
 import json
+import textwrap
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -18,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from launcher import __version__, plan
+from launcher.cli import doctor_places
 from launcher.cli.output import Output
 from launcher.cli.selection import Selection, select
 from launcher.doctor import checklist, gathering
@@ -26,13 +28,14 @@ from launcher.errors import InventoryError, LauncherError, StageError
 from launcher.inventory import Inventory
 from launcher.lease import Launcher, Lease
 from launcher.machines.ssh_config import ignored_options
-from launcher.model import Event, HostSpec, ProcessSpec, Stage
+from launcher.model import Event, HostSpec, Stage
 from remote_exec.client.hub import request
 from remote_exec.errors import RemoteExecError
 
 HELLO_S = 10.0
 _UNREACHED = 3
 _WIDTH = 14
+_NARROW = 20
 _SIGNS = {Level.GOOD: "✓", Level.WARNING: "!", Level.FAILED: "✗", Level.UNSEEN: "·"}
 _ASCII = {Level.GOOD: "ok", Level.WARNING: "!", Level.FAILED: "X", Level.UNSEEN: "-"}
 _STYLES = {Level.GOOD: "good", Level.WARNING: "warning", Level.FAILED: "error", Level.UNSEEN: "dim"}
@@ -47,6 +50,8 @@ class _Patient:
     findings: list[Finding] = field(default_factory=list)
     case: Case | None = None
     unreached: bool = False
+    processes: tuple[str, ...] = ()
+    """Of the inventory, that run there, where no server is to run."""
 
     @property
     def runs(self) -> bool:
@@ -57,8 +62,7 @@ def run(args: argparse.Namespace) -> int:
     """Examines the hosts and prints the checklist."""
     output = Output()
     selection = select(args)
-    names = args.host or (selection.inventory or Inventory()).hosts()
-    patients = _resolved(names, selection)
+    patients = _patients(args.host, selection)
     found = [patient for patient in patients if patient.spec is not None and patient.runs]
     here = client_facts([p.spec for p in found if p.spec is not None], selection.environ)
     times = _Times()
@@ -104,7 +108,24 @@ class _Times:
             self._last[event.name] = (event.stage.value, event.time)
 
 
-def _resolved(names: Iterable[str], selection: Selection) -> list[_Patient]:
+def _patients(wanted: Sequence[str], selection: Selection) -> list[_Patient]:
+    """The hosts, and where the processes run that are asked for, or that a host needs."""
+    known = doctor_places.processes(selection)
+    needs = [name for name in wanted if name in known]
+    hosts = [name for name in wanted if name not in known]
+    if not wanted:
+        hosts = list((selection.inventory or Inventory()).hosts())
+        needs = list(known)
+    patients = _resolved(hosts, selection, needs)
+    specs = [patient.spec for patient in patients if patient.spec is not None]
+    chosen = [known[name] for name in doctor_places.needed(needs, known)]
+    for spec, names in doctor_places.places(chosen, specs):
+        patients.append(_Patient(spec.name, spec, checklist.resolved(spec), processes=names))
+    return patients
+
+
+def _resolved(names: Iterable[str], selection: Selection, needs: list[str]) -> list[_Patient]:
+    """The hosts; `needs` is given what they depend on."""
     patients: dict[str, _Patient] = {}
     for name in names:
         try:
@@ -112,21 +133,10 @@ def _resolved(names: Iterable[str], selection: Selection) -> list[_Patient]:
         except InventoryError as error:
             patients[name] = _Patient(name, None, [checklist.unresolved(error)])
             continue
+        needs += spec.depends
         spec = replace(spec, depends=())  # what it depends on is not started on trial
         patients.setdefault(spec.name, _Patient(spec.name, spec, checklist.resolved(spec)))
     return list(patients.values())
-
-
-def _processes(selection: Selection) -> list[ProcessSpec]:
-    """Those of the inventory that have all their parameters."""
-    found = []
-    for name in selection.inventory.processes() if selection.inventory is not None else ():
-        try:
-            assert selection.inventory is not None
-            found.append(selection.inventory.resolve_process(name, (), selection.settings.params))
-        except InventoryError:
-            continue  # it needs a variant, or `inventory check` says what is wrong with it
-    return found
 
 
 def client_facts(specs: Iterable[HostSpec], environ: Mapping[str, str]) -> ClientFacts:
@@ -168,7 +178,7 @@ def _examine(
 ) -> None:
     """One exec per machine; all machines side by side."""
     specs = {patient.name: patient.spec for patient in patients if patient.spec is not None}
-    processes = _processes(selection)
+    processes = doctor_places.processes(selection).values()
     commands = {name: checklist.commands_of(spec, processes) for name, spec in specs.items()}
 
     async def work(group: list[HostSpec], runner: Any) -> tuple[float, gathering.Examined]:
@@ -183,7 +193,8 @@ def _examine(
                 continue
             took, seen = answer
             facts = seen.hosts[spec.name]
-            patient.case = Case(spec, here, seen.machine, facts, commands[spec.name])
+            serves = not patient.processes
+            patient.case = Case(spec, here, seen.machine, facts, commands[spec.name], serves)
             patient.findings += checklist.reached(spec, here, took)
             patient.findings += checklist.examined(patient.case)
 
@@ -202,7 +213,9 @@ def _try(patients: Sequence[_Patient], times: _Times, launcher: Launcher, *, no_
     for patient in patients:
         if patient.case is None:
             continue
-        if no_start:
+        if patient.processes:
+            patient.findings.append(checklist.not_tried("only processes run there"))
+        elif no_start:
             patient.findings.append(checklist.not_tried("--no-start"))
         elif not checklist.may_try(patient.findings, patient.case):
             patient.findings.append(checklist.not_tried("first cure what stands above"))
@@ -245,6 +258,7 @@ def as_json(mine: Sequence[Finding], patients: Sequence[_Patient]) -> dict[str, 
             {
                 "host": patient.name,
                 "machine": str(patient.spec.machine) if patient.spec is not None else None,
+                "processes": list(patient.processes),
                 "runs": patient.runs,
                 "findings": [_finding(finding) for finding in patient.findings],
             }
@@ -265,7 +279,7 @@ def _lines(mine: Sequence[Finding], patients: Sequence[_Patient], output: Output
         yield from _shown(finding, signs, output)
     for patient in patients:
         where = "" if patient.spec is None else f"  {patient.spec.machine}"
-        yield f"\n{patient.name}{where}"
+        yield f"\n{', '.join(patient.processes) or patient.name}{where}"
         for finding in patient.findings:
             yield from _shown(finding, signs, output)
     yield ""
@@ -274,21 +288,32 @@ def _lines(mine: Sequence[Finding], patients: Sequence[_Patient], output: Output
 
 
 def _shown(finding: Finding, signs: Mapping[Level, str], output: Output) -> Iterable[str]:
+    """On a terminal text is broken between words; cures are not, since they are copied."""
     sign = output.coloured(f"{signs[finding.level]:<2}", _STYLES[finding.level])
-    first, *rest = finding.text.splitlines() or [""]
-    if finding.level is Level.UNSEEN:
-        yield f"  {sign} {finding.check}: {first}"
-        return
-    yield f"  {sign} {finding.check:<{_WIDTH}} {first}".rstrip()
-    pad = " " * (_WIDTH + 6)
+    unseen = finding.level is Level.UNSEEN
+    pad = " " * (5 if unseen else _WIDTH + 6)
+    texts = finding.text.splitlines() or [""]
+    if unseen:
+        texts = [f"{finding.check}: {texts[0]}"]
+    first, *rest = [line for text in texts for line in _broken(text, output.width, len(pad))]
+    yield (f"  {sign} {first}" if unseen else f"  {sign} {finding.check:<{_WIDTH}} {first}").rstrip()
     yield from (f"{pad}{line}" for line in rest)
     yield from (f"{pad}try: {cure}" for cure in finding.cures)
+
+
+def _broken(text: str, width: int | None, indent: int) -> list[str]:
+    if width is None or width - indent < _NARROW:
+        return [text]
+    return textwrap.wrap(text, width - indent, break_long_words=False, break_on_hyphens=False) or [""]
 
 
 def _verdict(patient: _Patient) -> str:
     levels = [finding.level for finding in patient.findings]
     bad, doubtful = levels.count(Level.FAILED), levels.count(Level.WARNING)
+    name, what = patient.name, "a scenario"
+    if patient.processes:
+        name, what = ", ".join(patient.processes), "they" if len(patient.processes) > 1 else "it"
     if bad:
-        return f"{patient.name}: a scenario could not run there"
+        return f"{name}: {what} could not run there"
     note = f", {doubtful} thing{'s' if doubtful > 1 else ''} to look at" if doubtful else ""
-    return f"{patient.name}: a scenario can run there{note}"
+    return f"{name}: {what} can run there{note}"

@@ -154,6 +154,11 @@ class Output:
         """Whether stdout takes more than ASCII."""
         return (self._out.encoding or "").lower().replace("-", "").startswith("utf")
 
+    @property
+    def width(self) -> int | None:
+        """Columns of the terminal that stdout is; None: it is none."""
+        return shutil.get_terminal_size().columns if self._out.isatty() else None
+
     def coloured(self, text: str, style: str) -> str:
         """Part of a result, coloured where stdout is a terminal; style as in `say`."""
         return self._styled(text, style, self._colour_out)

@@ -122,10 +122,11 @@ def examined(case: Case) -> list[Finding]:
 
 
 def may_try(findings: Iterable[Finding], case: Case) -> bool:
-    """Whether a server can be started on trial: nothing has failed, and no image would have to be pulled."""
+    """Whether a server can be started on trial: nothing has failed, or is to be pulled or installed first."""
     box = case.host.box
     pulls = case.spec.docker is not None and case.spec.docker.image is not None and not (box and box.image)
-    return not pulls and not any(finding.level is Level.FAILED for finding in findings)
+    large = pulls or rules_host.to_be_provisioned(case)
+    return not large and not any(finding.level is Level.FAILED for finding in findings)
 
 
 def not_tried(why: str) -> Finding:

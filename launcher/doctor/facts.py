@@ -203,3 +203,5 @@ class Case:
     host: HostFacts
     commands: tuple[tuple[str, str], ...] = ()
     """Shell text of the inventory that runs there, with the key it stands under; of processes, too."""
+    serves: bool = True
+    """A server is to run there; False: only processes, which need nothing of ours."""

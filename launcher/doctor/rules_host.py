@@ -24,6 +24,15 @@ def provision(case: Case, *packages: str) -> str:
     return quote(["se-remote", "provision", case.spec.name.split("+")[0], *words])
 
 
+def to_be_provisioned(case: Case) -> bool:
+    """What the server needs is not there, and the next bring-up installs it by itself."""
+    wanted, seen = case.spec.provision, case.host.python
+    if wanted is None or not wanted.auto or seen is None or seen.version[:2] < _OLDEST_PYTHON:
+        return False
+    differs = bool(case.client.wire) and seen.wire != case.client.wire
+    return differs or any(name in seen.broken for name in _NEEDED)
+
+
 def container(case: Case) -> Iterator[Finding]:
     """The engine, the right to use it, and the container or image of the host."""
     wanted, box = case.spec.docker, case.host.box
@@ -91,6 +100,9 @@ def python(case: Case) -> Iterator[Finding]:
         yield failed("setup", f"there is no {spec.shell or 'sh'} there", f"edit `shell` {where}")
     elif host.setup_code is None or host.setup_code:
         yield _setup(case, where)
+    elif not case.serves:
+        if spec.setup.strip():
+            yield good("setup", "runs")
     elif host.python is None:
         yield failed(
             "python", f"there is no {spec.interpreter} there", provision(case), f"or set `python` {where}"
@@ -127,6 +139,10 @@ def _packages(case: Case, found: Interpreter) -> Iterator[Finding]:
     missing = [_NEEDED[name] for name in found.broken if name in _NEEDED]
     # se-remote cannot be imported without the others: the first one is the reason
     first = next((name for name in _NEEDED if name in found.broken), None)
+    if to_be_provisioned(case):
+        text = "the server is not there, or another wire version of it: the next bring-up installs it"
+        yield warning("packages", f"{text} (`provision: auto`)", provision(case))
+        return
     if first is not None:
         absent = "No module named" in found.broken[first]
         installed = _NEEDED[first] in found.packages and not absent
@@ -162,6 +178,7 @@ def plugins(case: Case) -> Iterator[Finding]:
     found, ours = case.host.python, case.client.plugins
     if (
         found is None
+        or not case.serves
         or not found.version
         or found.version[:2] < _OLDEST_PYTHON
         or "scenario_execution" in found.broken

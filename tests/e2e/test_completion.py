@@ -20,7 +20,10 @@ hosts:
     machine: robot@lab-pc.example
     variants: {debug: {env: {A: "1"}}, dry: {env: {B: "1"}}}
   robot: {machine: robot@robot.example}
-processes: {simulator: {cmd: sleep 1, machine: local}}
+processes:
+  simulator: {cmd: sleep 1, machine: local, variants: {maze: {cmd: sleep 2}}}
+  my planner: {cmd: sleep 1, machine: local}
+  "hw: arm": {cmd: sleep 1, machine: local}
 """
 ENDS_WITHIN = 20.0
 START = {
@@ -133,6 +136,19 @@ def test_tab(typist):
     typist.listed("se-remote up ", "lab-pc", "robot", "local")
 
 
+def test_processes(typist):
+    typist.completed("se-remote run sim", "se-remote run simulator ")
+    typist.completed("se-remote restart simulator+", "simulator+maze ")
+    typist.completed("se-remote attach my", "se-remote attach my\\ planner ")
+    typist.completed("se-remote kill my\\ pl", "se-remote kill my\\ planner ")
+    typist.completed("se-remote doctor hw", "se-remote doctor hw:\\ arm ")
+    typist.completed("se-remote logs hw:", "hw:\\ arm ")
+    typist.completed('se-remote mon "my', 'se-remote mon "my planner" ')
+    typist.completed("se-remote status 'my pl", "se-remote status 'my planner' ")
+    typist.completed('se-remote run "hw: a', 'se-remote run "hw: arm" ')
+    typist.completed("se-remote provision lab-pc --with ./da", "--with ./data\\ folder/")
+
+
 def test_fish(folder):
     """It says itself what Tab would offer."""
 
@@ -151,6 +167,13 @@ def test_fish(folder):
     assert offered("se-remote push lab-pc da") == ["data folder/"]
     assert "tmux" in offered("se-remote with lab-pc -- tmu")
     assert offered("se-remote completion ") == ["bash", "fish", "zsh"]
+    assert set(offered("se-remote run ")) >= {"simulator", "my planner", "hw: arm"}
+    assert offered("se-remote kill my") == ["my planner"]
+    assert offered("se-remote kill my\\ pl") == ["my planner"]
+    assert offered("se-remote attach hw:") == ["hw: arm"]
+    assert offered("se-remote mon 'my pl") == ["my planner"]
+    assert offered('se-remote mon "hw: a') == ["hw: arm"]
+    assert offered("se-remote restart simulator+") == ["simulator+maze"]
 
 
 def shutil_quote(text):

@@ -259,6 +259,7 @@ def test_setup_python_and_packages_and_a_name_that_is_wrong(terminal):
         assert check == "setup" or wrong[0]["cures"][0] == cure
 
 
+@pytest.mark.slow  # what is left is also found in test_doctor_script.py
 def test_what_a_dead_server_has_left(terminal):
     osc = terminal.write_scenario('run_process("setsid sleep 600") with:\n    remote("lab-pc")')
     running = terminal.start("scenario_execution", osc)
@@ -279,6 +280,8 @@ def test_what_a_dead_server_has_left(terminal):
         "#{pane_pid} #{window_name}",
     ]
     panes = subprocess.run(tmux, capture_output=True, text=True, check=True).stdout.splitlines()
+    for pid in family:
+        os.kill(int(pid), signal.SIGSTOP)  # nobody ends anything because another has ended
     for pid in [*(pane.split()[0] for pane in panes if pane.endswith(f" {terminal.name}")), *family]:
         with contextlib.suppress(ProcessLookupError):  # one may have ended with another
             os.kill(int(pid), signal.SIGKILL)  # the wrapper first: nobody is left to clean up
@@ -308,3 +311,33 @@ def test_without_utf8_it_is_ascii_and_the_peers_package_is_named(terminal):
     for line in (r"X +connect +nothing listens", r"ok +resolve ", r"X +modifier +a-peer registers `remote`"):
         assert re.search(f"^  {line}", text, re.MULTILINE), text
     assert "try: python3 -m pip uninstall a-peer" in text
+
+
+def test_processes_are_looked_at_where_they_run(terminal):
+    """No host stands for their machine; a host that needs one is looked at with it."""
+    machine = re.search(r"machine: (\S+)", terminal.entry("x")).group(1)
+    ssh = re.search(r"ssh: (.*)", terminal.entry("x")).group(1)
+    (terminal.folder / "se-remote.yaml").write_text(
+        f"hosts:\n  lab: {{machine: local, depends: [bridge], python: {BIN}/python}}\n"
+        "processes:\n"
+        f"  the world: {{cmd: sleep 1, machine: {machine}, ssh: {ssh}, setup: 'echo no maps; false'}}\n"
+        "  bridge: {cmd: sleep 1, machine: nobody@127.0.0.1:1, depends: [the world]}\n"
+        "  other: {cmd: sleep 1, machine: nobody@127.0.0.1:2}\n"
+    )
+    done = terminal.se_remote("doctor", "lab", "--no-start", "--json")
+    assert done.code == 3, done.text
+    lab, bridge, world = json.loads(done.out)["hosts"]
+    assert (lab["runs"], lab["processes"]) == (True, [])
+    assert (bridge["host"], bridge["runs"], bridge["processes"]) == ("bridge", False, ["bridge"])
+    failed = [finding for finding in world["findings"] if finding["level"] == "failed"]
+    assert [finding["check"] for finding in failed] == ["setup"] and "no maps" in failed[0]["text"]
+
+    text = (terminal.folder / "se-remote.yaml").read_text()
+    (terminal.folder / "se-remote.yaml").write_text(text.replace("; false", ""))
+    done = terminal.se_remote("doctor", "--no-start", "--json")
+    assert done.code == 3, done.text
+    found = {host["host"]: host for host in json.loads(done.out)["hosts"]}
+    assert set(found) == {"bridge", "lab", "local", "other", "the world"}
+    world = found["the world"]
+    assert world["runs"] and world["findings"][-1]["text"] == "not tried: only processes run there"
+    assert "python" not in {finding["check"] for finding in world["findings"]}

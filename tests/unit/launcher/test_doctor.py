@@ -22,7 +22,7 @@ from launcher.doctor.facts import (
     Sudo,
 )
 from launcher.errors import Conflict, NotTrusted, StartFailed, Unreachable
-from launcher.model import Container, HostSpec, Machine, ProcessSpec, Stage
+from launcher.model import Container, HostSpec, Machine, ProcessSpec, Provision, Stage
 from launcher.plan import Reply
 
 PLUGINS = {"log": ("scenario_execution", "1.8.0"), "dock": ("lab-actions", "2.0")}
@@ -373,3 +373,28 @@ def test_an_interpreter_that_says_something_else():
 def test_noise_is_what_comes_before_the_script():
     assert reading.noise_before(b"Welcome\n\nn0nce now\n1\nn0nce end\n", "n0nce") == "Welcome"
     assert reading.noise_before(b"\nn0nce now\n", "n0nce") == ""
+
+
+@pytest.mark.parametrize(
+    "change", [{"broken": {"remote_exec.server": "No module named remote_exec"}, "wire": None}, {"wire": 1}]
+)
+def test_what_a_bring_up_provisions_by_itself_is_no_failure(change):
+    case = python(**change)
+    assert not checklist.runs(checklist.examined(case))
+    auto = replace(case, spec=replace(SPEC, provision=Provision(auto=True)))
+    findings = checklist.examined(auto)
+    assert checklist.runs(findings) and not checklist.may_try(findings, auto)
+    (packages,) = [finding for finding in findings if finding.check == "packages"]
+    assert packages.level is Level.WARNING and packages.cures == ("se-remote provision lab-pc",)
+    cured = replace(GOOD, spec=auto.spec)
+    assert checklist.may_try(checklist.examined(cured), cured)
+    old = replace(auto, host=replace(HOST, python=replace(PYTHON, version=(3, 8, 1), **change)))
+    assert not checklist.runs(checklist.examined(old)), "no bring-up helps that"
+
+
+def test_where_only_processes_run_nothing_of_ours_is_missed():
+    missing = replace(host(python=None), serves=False)
+    assert checklist.runs(checklist.examined(missing))
+    assert not checklist.runs(checklist.examined(replace(missing, serves=True)))
+    failing = replace(missing, host=replace(HOST, setup_code=3, python=None))
+    assert not checklist.runs(checklist.examined(failing))

@@ -23,7 +23,11 @@ SHELLS = [shell for shell in ("dash", "bash", "zsh", "busybox") if shutil.which(
 NASTY = "'; echo '$(id)`id`\n\"$HOME\" \\ ü"
 
 
-@pytest.fixture(params=SHELLS)
+IN_CI = [pytest.param(shell, marks=pytest.mark.slow if shell == "bash" else ()) for shell in SHELLS]
+"""bash is the one that the others are like; two tests run under it, too."""
+
+
+@pytest.fixture(params=IN_CI)
 def shell(request, tmp_path):
     """A folder in which `sh` is that shell: for the script, and for what it starts itself."""
     (tmp_path / "as sh").mkdir()
@@ -53,6 +57,7 @@ def local(name="lab-pc", **more):
     return HostSpec(name, Machine(), **more)
 
 
+@pytest.mark.parametrize("shell", SHELLS, indirect=True)
 def test_every_shell_parses_it(shell):
     hosts = [
         local(setup=NASTY, env={"A": NASTY}, shell="zsh", server=NASTY),
@@ -63,6 +68,7 @@ def test_every_shell_parses_it(shell):
     assert (done.returncode, done.stderr) == (0, b"")
 
 
+@pytest.mark.parametrize("shell", SHELLS, indirect=True)
 def test_a_machine_as_it_is(shell, home):
     machine, hosts = examine(shell, home, local(setup="export FROM_SETUP=yes"))
     assert machine.uid == os.getuid() and machine.user and machine.groups and machine.tmux.startswith("tmux ")
