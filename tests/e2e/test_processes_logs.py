@@ -367,7 +367,8 @@ def test_a_tree_reaches_into_the_container(boxes):
     """What carries the process's mark in there, below what holds it on the machine."""
     box = boxes.create("nav")
     key = Key("lab", "planner")
-    run = f"/tmp/se-remote-0-{box[:12]}/.processes/lab/planner"  # what is ours inside
+    whose = boxes.world.base.removeprefix("/tmp/se-remote-").replace("/", "_")
+    run = f"/tmp/se-remote-0-{box[:12]}-{whose}/.processes/lab/planner"  # what is ours inside
     boxes.dockerd.run(
         "exec", "-d", "-e", f"SE_REMOTE_RUN={run}", "nav", "sh", "-c", "sleep 998 & exec sleep 997"
     )
