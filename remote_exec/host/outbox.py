@@ -107,11 +107,14 @@ class Outbox:
             dropped = self._gate.take_dropped()
         self.send(log_event(level, name, text, dropped, action))
 
-    def report_dropped(self) -> None:
-        """To be called now and then: says what was dropped when nothing follows that could say it."""
+    def report_dropped(self, *, last: bool = False) -> None:
+        """To be called now and then: says what was dropped when nothing follows that could say it.
+
+        `last`: nothing will, so it is said in any case."""
         with self._lock:
             dropped = self._gate.dropped
-            quiet = dropped and self._gate.admit(time.monotonic(), room=not self._channel.pending)
+            room = not self._channel.pending
+            quiet = dropped and (last or self._gate.admit(time.monotonic(), room=room))
             if not quiet:
                 self._gate.dropped = dropped
                 return

@@ -96,7 +96,7 @@ class Worker:
 
     def flush(self, seconds: float = 1.0) -> None:
         """Waits until the front has what was said, bounded."""
-        self._outbox.report_dropped()
+        self._outbox.report_dropped(last=True)
         deadline = time.monotonic() + seconds
         while not self._outbox.flush() and time.monotonic() < deadline:
             select.select([], [self._channel], [], 0.05)

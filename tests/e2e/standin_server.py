@@ -44,13 +44,13 @@ def main() -> None:
     if "hang" in args:
         print("hanging", flush=True)
         signal.pause()
-    announce()
     if "stubborn" in args:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         subprocess.Popen(["sleep", "1000"])
     for number in (signal.SIGINT, signal.SIGHUP, *(() if "stubborn" in args else (signal.SIGTERM,))):
         signal.signal(number, lambda *_: sys.exit(0))
     try:
+        announce()  # who has heard of it may end it at once
         while True:
             signal.pause()
     finally:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -11,10 +12,11 @@ from pathlib import Path
 
 import pytest
 
+from remote_exec.codec import unpack
 from remote_exec.host import procs, rundir
 from remote_exec.host.channel import Channel, channel_pair
 from remote_exec.host.keeper import LINE_BYTES, Lines
-from remote_exec.host.outbox import LogGate
+from remote_exec.host.outbox import LOG_BURST, LogGate, Outbox
 from remote_exec.host.settings import Settings
 from remote_exec.server import UsageError, settings_from
 
@@ -82,6 +84,26 @@ def test_the_log_gate_counts_what_it_refuses() -> None:
     assert gate.take_dropped() == 2
     assert gate.admit(0.1)
     assert not gate.admit(5.0, room=False)
+
+
+def test_the_end_says_what_a_flood_has_lost() -> None:
+    near, far = (Channel(sock) for sock in channel_pair())
+    outbox = Outbox(near, lambda: None)
+    for number in range(int(LOG_BURST) + 3000):
+        outbox.log("info", "plugin", f"flood {number}")
+    outbox.report_dropped(last=True)
+    texts = []
+    while not outbox.flush() or far_has(far):
+        texts += [unpack(body) for body in far.receive()]
+    near.close()
+    far.close()
+    said = [text for text in texts if text["text"].startswith("flood")]
+    missing = sum(text.get("dropped", 0) for text in texts)
+    assert missing and len(said) + missing == int(LOG_BURST) + 3000
+
+
+def far_has(channel: Channel) -> bool:
+    return bool(select.select([channel], [], [], 0)[0])
 
 
 def test_lines_are_cut_but_not_lost() -> None:
