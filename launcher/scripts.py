@@ -180,10 +180,7 @@ taken_over() {
   [ "$tries" -lt 20 ]
 }
 no_tmux() {
-  hint='install tmux'
-  for tool in 'apt-get install' 'dnf install' 'zypper install' 'pacman -S' 'apk add'; do
-    command -v "${tool%% *}" >/dev/null && { hint="sudo $tool tmux"; break; }
-  done
+  how_to_install
   refuse tmux "there is no tmux on this machine (PATH=$PATH)" "$hint"
 }
 arm() {

@@ -40,6 +40,12 @@ tmux_at() {
     exit 1 )
 }
 tmux_hangs() { [ "$1" -ge 128 ]; }
+how_to_install() {
+  hint='install tmux'
+  for tool in 'apt-get install' 'dnf install' 'zypper install' 'pacman -S' 'apk add'; do
+    command -v "${tool%% *}" >/dev/null && { hint="sudo $tool tmux"; break; }
+  done
+}
 wake() {
   for file in $(grep -laF "$base/tmux" /proc/[0-9]*/cmdline 2>/dev/null); do
     waked=${file#/proc/}; kill -CONT "${waked%/cmdline}" 2>/dev/null

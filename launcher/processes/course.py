@@ -56,10 +56,6 @@ class Course:
         """Nothing waits and nothing is on its way."""
         return self._open == 0
 
-    def waits_for(self, name: str) -> list[str]:
-        """What the item needs that is not ready yet, in the order of the file."""
-        return [other for other in self._stack.items[name].depends if other in self._missing[name]]
-
     def take(self) -> list[str]:
         """The items that may begin now and have not; they count as begun."""
         names, self._may = self._may, []

@@ -251,10 +251,7 @@ undelivered() {
   fail "$1" "$2" "$3"
 }
 no_tmux() {
-  hint='install tmux'
-  for tool in 'apt-get install' 'dnf install' 'zypper install' 'pacman -S' 'apk add'; do
-    command -v "${tool%% *}" >/dev/null && { hint="sudo $tool tmux"; break; }
-  done
+  how_to_install
   undelivered tmux "there is no tmux on this machine (PATH=$PATH)" "$hint"
 }
 start_all() {
