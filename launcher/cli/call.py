@@ -18,6 +18,7 @@ from typing import Any
 
 from launcher.api import Action, CallResult, Host, Line
 from launcher.cli import literals
+from launcher.cli.interrupts import cancelled_by_signals
 from launcher.cli.output import Output, table
 from launcher.cli.selection import select
 from launcher.errors import Aborted, LauncherError
@@ -168,23 +169,13 @@ def _interruptible(work: Coroutine[Any, Any, int], output: Output) -> int:
     """Run `work`; SIGINT, SIGTERM and SIGHUP cancel it, each further one again."""
     signals: list[signal.Signals] = []
 
-    async def main() -> int:
-        task = asyncio.ensure_future(work)
-
-        def stop(number: signal.Signals) -> None:
-            if not signals:
-                output.say("cancelling …", "warning")
-            signals.append(number)
-            task.cancel()
-
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            if signal.getsignal(number) is not signal.SIG_IGN:  # below nohup
-                loop.add_signal_handler(number, stop, number)
-        return await task
+    def stop(number: signal.Signals) -> None:
+        if not signals:
+            output.say("cancelling …", "warning")
+        signals.append(number)
 
     try:
-        return asyncio.run(main())
+        return asyncio.run(cancelled_by_signals(work, stop))
     except asyncio.CancelledError:
         output.say("interrupted", "warning")
         return 128 + (signals[0] if signals else signal.SIGINT)

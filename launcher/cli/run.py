@@ -16,6 +16,7 @@ from collections.abc import Callable, Coroutine
 from functools import partial
 from typing import Any
 
+from launcher.cli.interrupts import cancelled_by_signals
 from launcher.cli.output import Output, StageProgress
 from launcher.cli.printer import Printer
 from launcher.cli.selection import Selection, need_file, select
@@ -182,22 +183,12 @@ def _interruptible(work: Callable[[], Coroutine[Any, Any, int]], output: Output)
     """Run `work`; SIGINT, SIGTERM and SIGHUP cancel it, each further one again."""
     signals: list[signal.Signals] = []
 
-    async def main() -> int:
-        task = asyncio.ensure_future(work())
-
-        def stop(number: signal.Signals) -> None:
-            output.say("interrupted" + (" again: what is left is killed" if signals else ""), "warning")
-            signals.append(number)
-            task.cancel()
-
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            if signal.getsignal(number) is not signal.SIG_IGN:  # below nohup
-                loop.add_signal_handler(number, stop, number)
-        return await task
+    def stop(number: signal.Signals) -> None:
+        output.say("interrupted" + (" again: what is left is killed" if signals else ""), "warning")
+        signals.append(number)
 
     try:
-        code = asyncio.run(main())
+        code = asyncio.run(cancelled_by_signals(work(), stop))
     except asyncio.CancelledError:
         if not signals:
             raise BrokenPipeError from None  # nobody reads what is followed
