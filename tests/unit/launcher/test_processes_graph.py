@@ -204,12 +204,10 @@ class TestCourse:
     def test_what_may_begin(self, course: Course) -> None:
         assert course.take() == ["roscore", "cam"]
         assert course.take() == []
-        assert course.waits_for("all of it") == ["home", "cam"]
         course.good("cam")
         assert course.take() == []
         course.good("roscore")
         assert course.take() == ["sim"]
-        assert course.waits_for("all of it") == ["home"]
         assert not course.settled
         for name in ("sim", "nav", "home", "all of it"):
             course.good(name)
