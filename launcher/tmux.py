@@ -22,13 +22,14 @@ LIST_FORMAT: Final = "#{window_id} #{pane_dead} #{session_name} #{@se_remote_nam
 SHELL_FUNCTIONS: Final = r"""
 T() { tmux_at "$base/tmux" "$@"; }
 tmux_at() {
-  { trap - TERM
-    tmux -u -f /dev/null -S "$@" 3>&- &
+  { tmux -u -f /dev/null -S "$@" 3>&- &
     tmux_call=$!
+    trap - TERM
     ( trap 'kill -KILL "$!" 2>/dev/null; exit' TERM
       for second in 1 2 3; do sleep 1 & wait "$!"; done
       kill -KILL "$tmux_call" ) </dev/null >/dev/null 2>&1 3>&- &
     tmux_guard=$!
+    trap '' TERM
     wait "$tmux_call"; tmux_code=$?
     { kill "$tmux_guard"; wait "$tmux_guard"; } 2>/dev/null
     printf 'tmux ended %s\n' "$tmux_code"
@@ -87,8 +88,9 @@ whoever asks it; nobody waits longer than 3 s for one that does not answer (`tmu
 `tmux_at`: a client of tmux sends its standard output to the server as a descriptor. Where that does not read,
 the descriptor stays in the socket's queue after the client was killed, so a pipe would never come to its end:
 not that of a command substitution, nor that of sshd. So it gets a pipe of our own, which is read up to a
-line that says so. `trap - TERM`: at the wrapper's end it is ignored, by what it starts, too, and a guard that
-cannot be ended would be waited for.
+line that says so, and who is to say it must not be ended: a stop that meets the wrapper at its end sends TERM
+to all below it. The wrapper ignores that by then, and so does what it starts, but for the guard (`trap - TERM`):
+one that cannot be ended would be waited for.
 
 `3>&-`: tmux's server must not inherit the fifo on fd 3."""
 

@@ -80,9 +80,11 @@ def test_a_stopped_tmux_is_woken_by_the_next_bring_up(world):
 
 
 @pytest.mark.slow
-def test_tmux_that_never_answers(world):
-    """Who asks it gives up: a bring-up and a stop say so, and the others do without it."""
-    launcher = world.launcher()
+@pytest.mark.parametrize("met", ["serving", "at its end"])
+def test_tmux_that_never_answers(world, met):
+    """Who asks it gives up: a bring-up and a stop say so, and the others do without it. So does the wrapper
+    at its end, also when a stop meets it there."""
+    launcher = world.launcher(keep=True)  # it is there as long as we look, however slow that is
     launcher.open([world.host()])
     place, aside = Path(world.base, "tmux"), Path(world.base, "aside")
     place.rename(aside)
@@ -95,11 +97,14 @@ def test_tmux_that_never_answers(world):
         assert not Path(world.base, "arm").exists() or not list(Path(world.base, "arm").glob("run.*"))
         seen = launcher.status([world.host()])
         assert seen["lab-pc"].state is State.READY
+        if met == "at its end":
+            os.kill(int(Path(world.base, "lab-pc", "pid").read_text().split()[0]), signal.SIGTERM)
+            assert private.wait_until(lambda: "list-windows" in "".join(private.marked(world.mark)))
         done = launcher.stop(world.host())
         assert done.how == "graceful" and "tmux does not answer" in "".join(done.left)
         place.unlink()
     aside.rename(place)
-    assert launcher.close() == []
+    assert launcher.stop(world.host()).left == ()
 
 
 @pytest.mark.parametrize("sent", [signal.SIGKILL, signal.SIGSTOP])
