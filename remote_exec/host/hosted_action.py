@@ -31,10 +31,21 @@ class CancelOnce:
 
     def request(self) -> bool:
         with self._lock:
-            if self._result is None:
-                self._result = False
-                self._result = bool(self._original())
-            return self._result
+            return self._ask()
+
+    def request_unless_asked(self) -> None:
+        """Does not wait for another thread that is asking it just now: it may never come back."""
+        if self._lock.acquire(blocking=False):
+            try:
+                self._ask()
+            finally:
+                self._lock.release()
+
+    def _ask(self) -> bool:
+        if self._result is None:
+            self._result = False
+            self._result = bool(self._original())
+        return self._result
 
     @property
     def taken(self) -> bool:
@@ -104,7 +115,7 @@ class HostedAction:
         """From another thread, while the main one hangs in this action."""
         for cancel in self._cancels:
             if cancel.node is self.instance or cancel.node.status == Status.RUNNING:
-                cancel.request()
+                cancel.request_unless_asked()
 
     # -- what it says
 

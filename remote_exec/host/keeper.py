@@ -68,6 +68,7 @@ class Keeper:
 
     def run(self) -> None:
         """Returns when the worker and all that came from it are gone, or cannot be ended."""
+        self._send({"pid": os.getpid()})
         self._reap()
         while self._status is None:
             if self._deadline is not None and time.monotonic() >= self._deadline:
@@ -131,6 +132,8 @@ class Keeper:
     def _ask_end(self) -> None:
         if not self._end_asked:
             self._end_asked = True
+            if self._status is None:  # not reaped: the pid is its own; who is stopped could not end
+                os.kill(self._worker, signal.SIGCONT)
             if self._deadline is None:
                 self._deadline = time.monotonic() + DEFAULT_BUDGET
 

@@ -39,6 +39,8 @@ class Supervisor:
         self._statuses: dict[int, int] = {}
         self._told = False
         """To stop, and who may sleep has not been woken yet."""
+        self._stopped_since: float | None = None
+        """The front, by a SIGSTOP; monotonic."""
         self._console = Console(2)
         """Not print: on a full disk that would raise, and make the exit code another."""
 
@@ -133,18 +135,34 @@ class Supervisor:
     def _wait(self, wake: int, reaped: int, over: Callable[[], bool]) -> None:
         while not over():
             # The fallback looks after orphans whose keeper's end was not told (it died with the fork server).
-            ready, _, _ = select.select([wake, reaped], [], [], 5.0)
+            pause = 5.0 if self._stopped_since is None else 0.5
+            ready, _, _ = select.select([wake, reaped], [], [], pause)
             for fd in ready:
                 # The end of the fork server reads as an endless end of file; it is waited for anyway.
                 if not os.read(fd, 4096) and fd == reaped:
                     time.sleep(0.01)
             self._reap()
+            self._look_after_front()
             if self._forkserver in self._statuses and self._front not in self._statuses:
                 self._stop(signal.SIGTERM, None)
             if self._told:
                 self._wake()
             if reaped in ready or not ready:
                 self._end_orphans()
+
+    def _look_after_front(self) -> None:
+        """While it is stopped no lease ends and no `on_stop` runs: not for longer than its clients wait."""
+        front = procs.read_proc(self._front) if self._front not in self._statuses else None
+        if front is None or front.state != "T":
+            self._stopped_since = None
+            return
+        now = time.monotonic()
+        if self._stopped_since is None:
+            self._stopped_since = now
+        if now > self._stopped_since + 2 * self._settings.lease:
+            self._console.error("the front was stopped (SIGSTOP) for twice the lease: it has to go on")
+            procs.send_signal(front, signal.SIGCONT)
+            self._stopped_since = None
 
     def _reap(self) -> None:
         with contextlib.suppress(ChildProcessError):

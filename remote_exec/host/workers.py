@@ -1,18 +1,21 @@
 """The front's end of one worker: its two channels, and how its end is told from its crash.
 
 worker channel: commands and answers (the worker reads and writes them itself)
-keeper channel: `exit` (how the worker ended), `log` (what it printed), `gone` (all below is ended)
+keeper channel: `pid` (its own), `exit` (how the worker ended), `log` (what it printed), `gone` (all below is
+ended)
 """
 
 from __future__ import annotations
 
 import contextlib
+import signal
 import socket
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from remote_exec.codec import INTERNAL_BYTES, pack, unpack
 from remote_exec.errors import BadMessage
+from remote_exec.host import procs
 from remote_exec.host.channel import Channel, channel_pair
 from remote_exec.host.forkserver import request_worker
 
@@ -33,6 +36,8 @@ class WorkerLink:
         """How the worker process ended."""
         self.left: list[str] | None = None
         """Set at the very end: what could not be ended."""
+        self._process: procs.Proc | None = None
+        """The keeper's."""
         self._control = control
         front_worker, worker_end = channel_pair()
         try:
@@ -69,12 +74,14 @@ class WorkerLink:
         self.worker.queue(pack(message, INTERNAL_BYTES))
 
     def end(self) -> None:
-        """Asks the worker to end, and the keeper to see to it."""
+        """Asks the worker to end, and the keeper to see to it: one that is stopped (SIGSTOP) has to go on."""
         if not self.ending:
             self.ending = True
             self.send({"cmd": "end"})
             self.worker.flush()
             self.keeper.send(pack({"end": True}))
+            if self._process is not None:
+                procs.send_signal(self._process, signal.SIGCONT)
 
     def cut(self) -> None:
         """The worker's channel is of no use any more: nobody reaches it, so it must end if it has not."""
@@ -88,7 +95,9 @@ class WorkerLink:
         """What the worker said before it ended, if it has, and the log records of what it printed."""
         logs, last_words = [], []
         for message in self._decode(self.keeper.receive()):
-            if "exit" in message:
+            if "pid" in message:
+                self._process = procs.read_proc(message["pid"])
+            elif "exit" in message:
                 self.exited = str(message["exit"])
                 last_words = self._drain_worker()
             elif "gone" in message:

@@ -114,10 +114,11 @@ class Odd(BaseAction):
             return self.do("update")
         if self.phase == "update2":
             return self.do("update2") if self.ticks >= 2 else Status.RUNNING
-        return Status.RUNNING if self.ticks < 3 else Status.SUCCESS
+        return Status.RUNNING if self.ticks < 3 or self.phase == "cancel" else Status.SUCCESS
 
     def request_cancel(self):
         self.logger.info("cancel requested")
+        self.do("cancel")
         return False
 
     def terminate(self, new_status):

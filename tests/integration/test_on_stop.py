@@ -18,6 +18,7 @@ from remote_exec.host import procs, rundir, safe_state
 
 DEAF = "trap '' INT TERM"
 LONG = ["sh", "-c", "setsid sleep 700.25 & sleep 700.25"]
+LOOK = 'echo "stopped, asleep: $(pgrep -fc "^sleep 700.25")" >>"$TRACE"'
 
 
 class Robot:
@@ -52,7 +53,7 @@ class Robot:
 def robot(plugins, tmp_path):
     made: list[Robot] = []
 
-    def make(command: str = 'echo "stopped, asleep: $(pgrep -fc "^sleep 700.25")" >>"$TRACE"', *options: str):
+    def make(command: str = LOOK, *options: str):
         made.append(Robot(plugins, tmp_path, command, *options))
         return made[-1]
 
@@ -89,6 +90,24 @@ def test_when_the_lease_is_over(robot):
     until(lambda: robot.stops == 1)
     assert robot.server.stop() == 0
     assert robot.stops == 1
+
+
+@pytest.mark.parametrize("who", ["keeper", "worker"])
+def test_who_is_stopped_by_a_signal_ends_in_order(robot, who):
+    robot = robot()
+    client = robot.session()
+    os.kill(robot.server.processes()[who], signal.SIGSTOP)
+    assert client.call("bye", timeout=30, release=False)["left"] == []
+    assert robot.stops == 0, "it was not ended by force"
+
+
+def test_a_front_that_is_stopped_by_a_signal_holds_it_up_for_twice_the_lease(robot):
+    robot = robot(LOOK, "--lease", "1")
+    robot.session(lease=1)
+    os.kill(robot.server.processes()["front"], signal.SIGSTOP)
+    until(lambda: robot.stops == 1)
+    assert "it has to go on" in robot.server.log
+    assert robot.server.stop() == 0 and robot.stops == 1
 
 
 def test_when_the_server_is_told_to_stop(robot):

@@ -391,6 +391,16 @@ def test_the_end_comes_though_an_update_hangs(server, client):
     assert client.logs().count("shut down") == 1
 
 
+def test_the_end_comes_though_a_cancel_hangs(server, client):
+    for action in ("a", "b"):
+        client.make(action, "odd", {"phase": "cancel", "what": "sleep 1000"} if action == "a" else None)
+    client.execute("a")
+    client.send("cancel", action="a")
+    client.until(lambda: any(e["ev"] == "busy" for e in client.events))
+    assert client.call("bye", timeout=60)["left"] == []
+    assert client.logs().count("shut down") == 2, "nobody waited for the one that hangs"
+
+
 def test_the_lease_ends_a_session_and_its_processes(start):
     server = start("--ephemeral", "--lease", "1")
     client = server.v2().open(lease=2)
