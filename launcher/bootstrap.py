@@ -191,7 +191,7 @@ async def _stop_both(
     cause, step = docker.why(inner.box, seen)
     done = Stopped("dead")
     try:
-        if seen.status in ("paused", "silent"):
+        if seen.mute:
             raise StartFailed(name, Stage.CONTAINER, f"{cause}, so what runs in it cannot be ended", step)
         if not cause:
             answer = await _stop_at(name, inner, inner.box.base, wish)
@@ -278,7 +278,7 @@ async def _look_inside(seen: HostStatus, runner: Runner) -> HostStatus:
     cause, step = docker.why(box, state)
     if state.status == "paused":
         return dataclasses.replace(seen, state=State.RUNNING, reason=f"{cause}\ntry: {step}")
-    if state.status == "silent":
+    if state.mute:
         return dataclasses.replace(seen, state=State.UNREACHABLE, reason=f"{cause}\ntry: {step}")
     if seen.exit:  # the holder has told its end
         return seen

@@ -41,6 +41,8 @@ _ENVIRONMENT: Final = (
     "CONTAINERS_CONF CONTAINERS_STORAGE_CONF XDG_RUNTIME_DIR"
 )
 
+_ENDED: Final = ("exited", "dead", "removed", "removing", "created", "stopped", "restarting")
+
 GUARD: Final = (
     f"idle=0; while [ $idle -lt {IDLE_S} ]; do sleep 2; idle=$((idle+2)); "
     "cat /proc/[0-9]*/cmdline 2>/dev/null | tr '\\0' '\\n' | grep -q '/se-remot[e]-.*/run[.]' && idle=0; done"
@@ -78,6 +80,7 @@ enter() {
   field verb entered
   field box "$box"
   field key "$key"
+  whose_base; field whose "$whose"
   field how "$how"
   answer
 }
@@ -330,11 +333,13 @@ class Box:
     """The run directory in it, when that is known."""
     token: str = ""
     """Of who holds it, when that is known."""
+    whose: str = ""
+    """Of which account's base on the machine: several may be one user inside, and use it at once."""
 
     @property
     def base(self) -> str:
         """For `scripts`, in it. Its own: /tmp may be shared with the machine, whose pids are others."""
-        return f"@{self.id[:12]}"
+        return f"@{self.id[:12]}-{self.whose}".removesuffix("-")
 
     def exec_words(self, *options: str) -> list[str]:
         """The words that run what is put behind them in it."""
@@ -350,6 +355,16 @@ class BoxState:
     code: int = 0
     oom: bool = False
     trouble: str = ""
+
+    @property
+    def ended(self) -> bool:
+        """What ran in it runs no more."""
+        return self.status in _ENDED
+
+    @property
+    def mute(self) -> bool:
+        """What ran in it may run on, and nobody can be asked."""
+        return self.status in ("paused", "silent", "unknown")
 
 
 def config_of(container: Container) -> str:
@@ -436,7 +451,8 @@ def read_enter(spec: HostSpec, reply: Reply) -> Box:
     container = spec.docker
     assert container is not None
     if reply.verb == "entered":
-        return Box(container.engine, reply.get("box"), reply.get("key"), container.user or "")
+        whose = reply.get("whose")
+        return Box(container.engine, reply.get("box"), reply.get("key"), container.user or "", whose=whose)
     cause, step = reply.get("cause") or "no answer", reply.get("next")
     near = difflib.get_close_matches(container.name or "", reply.get("names").split(), 3, 0.5)
     if near:
@@ -455,7 +471,8 @@ def read_state(reply: Reply | None) -> BoxState:
 def read_box(text: str) -> Box | None:
     """Of a file `container.*` in a run directory."""
     engine, box, key, user, inside, token = [*text.splitlines(), *[""] * 6][:6]
-    return Box(engine, box, key, user, inside, token) if box else None
+    whose = inside.rpartition("/")[0].partition(box[:12])[2].removeprefix("-")
+    return Box(engine, box, key, user, inside, token, whose) if box else None
 
 
 def why(box: Box, seen: BoxState) -> tuple[str, str]:

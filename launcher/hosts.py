@@ -87,8 +87,12 @@ class _Open:
     token: str
     part: logs.Part
     """Of its log: what belongs to this launcher."""
-    place: Runner | None = None
-    """Where its server runs, when that is in a container."""
+
+    @property
+    def place(self) -> ContainerRunner | None:
+        """Where its server runs, when that is in a container."""
+        way = self.lease.way
+        return way.runner if way is not None and isinstance(way.runner, ContainerRunner) else None
 
 
 class _Watcher:
@@ -239,8 +243,7 @@ class Hosts:
             runner = up.runner or runner
             self._event(host, Stage.TUNNEL, State.RUNNING, "started" if up.started else "was up")
             part = logs.Part(up.found.began, up.found.written)
-            inner = runner if host.docker is not None else None
-            opened = _Open(await self._lead_there(host, runner, up), up.token, part, inner)
+            opened = _Open(await self._lead_there(host, runner, up), up.token, part)
         except StageError as error:
             self._event(host, error.stage, State.DEAD, error.cause, "error")
             raise
@@ -375,7 +378,7 @@ class Hosts:
             lease = await self._lease(host, runner, Up(found, ""))
         except StageError as error:
             return error
-        self._opened[host.name] = _Open(lease, "", logs.Part(), runner if box is not None else None)
+        self._opened[host.name] = _Open(lease, "", logs.Part())
         return lease
 
     async def _lease(self, host: HostSpec, runner: Runner, up: Up) -> Lease:
@@ -398,7 +401,7 @@ class Hosts:
             return await self._reach(host)
         machine = await self._reach_for_container(host)
         opened = self._opened.get(host.name)
-        if opened is not None and isinstance(opened.place, ContainerRunner):
+        if opened is not None and opened.place is not None:
             return opened.place.on(machine)
         seen = await bootstrap.status([host.name], machine, base=self._base)
         box = next((docker.read_box(one.container) for one in seen if one.name == host.name), None)
@@ -442,8 +445,8 @@ class Hosts:
             if (ours or self._logs_to is not None) and not await way.settled(_MEND_AT_END):
                 away = way.trouble or "its connection is silent"
             way.stop()
-            if isinstance(way.runner, ContainerRunner):
-                await way.runner.close()
+            if item.place is not None:
+                await item.place.close()
         if away:
             self._no_log(host, away, said=ours)
             return [self._not_verified(host, away)] if ours else []
@@ -539,7 +542,7 @@ async def _runs(name: str, machine: Runner, box: docker.Box | None) -> bool:
     """Whether there is a container, and something can be asked in it."""
     if box is None:
         return False
-    return (await carried.inside(name, machine, box).state()).status not in ("removed", "exited", "dead")
+    return not (await carried.inside(name, machine, box).state()).ended
 
 
 async def _to_its_end(clean_up: Coroutine[Any, Any, object]) -> None:

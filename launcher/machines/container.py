@@ -38,7 +38,6 @@ _ENGINE_SAID: Final = re.compile(
 )
 _CUT: Final = (137, 143)
 """Exit codes of what ended with its container."""
-_ENDED: Final = ("exited", "dead", "removed", "removing", "created", "stopped")
 
 
 class ContainerRunner:
@@ -166,9 +165,7 @@ class ContainerRunner:
             return error
         self.reachable = True
         found = docker.failure(self._host, self.box, seen, said.decode("utf-8", "replace"))
-        kind: type[StageError] = NobodyListens if seen.status in _ENDED else StartFailed
-        if seen.status in ("paused", "silent", "unknown", "restarting"):
-            kind = Unreachable
+        kind: type[StageError] = NobodyListens if seen.ended else Unreachable if seen.mute else StartFailed
         return kind(found.host, found.stage, found.cause, found.next_step)
 
     def drop(self, path: str) -> None:
