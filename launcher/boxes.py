@@ -6,6 +6,10 @@ from typing import Final
 
 BOX: Final = r"""
 D() { "$engine" "$@"; }
+whose_base() {
+  whose=${base#/tmp/se-remote-}
+  while case $whose in */*) ;; *) false ;; esac; do whose=${whose%%/*}_${whose#*/}; done
+}
 marks() { users=$base/.users.$key; ending=$base/.ending.$key; ours=$base/.started.$key; }
 look_at_box() {
   box=; status=; exited=; oom=; network=; config=
@@ -118,6 +122,11 @@ keep_outputs() {
   rm -f "$run/copying"
 }
 copying() { :; }
+used_by_others() {
+  whose_base; there=/se-remote-[0-9]*-$(printf %.12s "$box")
+  D exec "$box" sh -c 'cat /proc/[0-9]*/cmdline' 2>/dev/null | tr '\0' '\n' |
+    grep "$there.*/run[.]" | grep -qv "$there-$whose/"
+}
 leave_box() {
   marks; tries=0
   rm -f "$users/$1"
@@ -133,7 +142,7 @@ leave_box() {
         keep_outputs
         # that may have taken so long that somebody has come
         [ "$copied" = yes ] && [ -d "$users" ] || D rm -f "$box" >/dev/null 2>&1
-      elif [ "$started" = "$box" ]; then D stop -t 5 "$box" >/dev/null 2>&1; fi
+      elif [ "$started" = "$box" ] && ! used_by_others; then D stop -t 5 "$box" >/dev/null 2>&1; fi
     fi
     [ "$status" = silent ] || rm -f "$ours"
   fi
@@ -145,7 +154,9 @@ commands run in it, or ""), and `wrapper.COMMON`.
 
 `leave_box MARK`: `ending` stands before `rmdir` finds out who is the last: who comes then waits for it.
 `$ours` says which container was started, and when: one of that name that another has made or started since is
-theirs. `be_quick`: an engine that hangs is not waited for, where somebody waits for the answer.
+theirs. `used_by_others`: another account that uses it has its marks where nobody else may look; what counts
+is whether something of it runs inside.
+`be_quick`: an engine that hangs is not waited for, where somebody waits for the answer.
 `keep_outputs`: what actions wrote, and nobody has fetched, outlives a container that was made: it goes to
 where `se-remote pull` looks on the machine. Meanwhile `copying` in the run directory tells a stop to wait and
 something that looks like a wrapper of ours lives inside, so that the container does not end by itself. Once

@@ -15,6 +15,7 @@ from test_container_faults import _all_pids, _command, _kill
 from test_containers import inventory
 
 from launcher import docker, plan
+from launcher.model import State
 
 
 @pytest.fixture
@@ -44,6 +45,20 @@ def test_one_that_was_made_anew_meanwhile_is_not_stopped(world, boxes):
     launcher.close()
     assert private.wait_until(lambda: not os.path.exists(world.base), 20)
     assert (boxes.dockerd.state("nav"), boxes.dockerd.state("old")) == ("running", "exited")
+
+
+def test_accounts_that_are_the_same_one_inside_have_a_server_each(world, boxes):
+    """Each has its own server, and whoever has started the container leaves it to who still uses it."""
+    host = boxes.host(box=boxes.create("nav", start=False), local=True)
+    mine, theirs = world.launcher(), world.launcher(base=f"{world.base}2")
+    ours = mine.open([host])["lab-pc"], theirs.open([host])["lab-pc"]
+    assert all(lease.started for lease in ours)
+    assert ours[0].server["socket"] != ours[1].server["socket"]
+    assert mine.close() == []
+    assert theirs.status([host])["lab-pc"].state is State.READY
+    assert theirs.close() == []
+    assert private.wait_until(lambda: not os.path.exists(f"{world.base}2"), 20)
+    assert boxes.dockerd.state("nav") == "running"
 
 
 def test_one_that_its_owner_has_started_since_is_not_stopped(world, boxes):
