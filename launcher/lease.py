@@ -36,7 +36,7 @@ from launcher.loopthread import LoopThread
 from launcher.machines.container import ContainerRunner
 from launcher.machines.pool import FindMachine, Machines
 from launcher.machines.runner import Asker, Limits, Runner
-from launcher.model import Event, HostSpec, Machine, ProcessSpec, SshOptions, State
+from launcher.model import Event, HostSpec, Machine, ProcessSpec, SshOptions, Stage, State
 from launcher.plan import HostStatus, Stopped
 from launcher.processes.engine import Engine
 from launcher.processes.graph import Stack, build
@@ -389,8 +389,14 @@ class Launcher:
 
     async def _make_machines(self, keepalive: float) -> None:
         self._machines = Machines(
-            self._environ, ask=self._ask, keepalive=keepalive, find=self._find_machine()
+            self._environ, ask=self._ask, keepalive=keepalive, find=self._find_machine(), again=self._again
         )
+
+    def _again(self, name: str, text: str) -> None:
+        if self._on_event is not None:
+            self._on_event(
+                Event(time.monotonic(), name, Stage.CONNECT, State.STARTING, State.STARTING, text, "warning")
+            )
 
     def _find_machine(self) -> FindMachine:
         def find(name: str) -> tuple[Machine, SshOptions] | None:

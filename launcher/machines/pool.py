@@ -52,8 +52,15 @@ class Machines:
     """Makes, shares and closes runners. Lives on one event loop."""
 
     def __init__(
-        self, environ: Mapping[str, str], *, ask: Asker | None, keepalive: float, find: FindMachine
+        self,
+        environ: Mapping[str, str],
+        *,
+        ask: Asker | None,
+        keepalive: float,
+        find: FindMachine,
+        again: Callable[[str, str], None] = lambda name, text: None,
     ) -> None:
+        """`again`: hears of a host, by its name, why a first login there is tried once more."""
         self._environ = environ
         self._ask = ask
         self._answers: dict[tuple[_Key, str], str] = {}
@@ -61,6 +68,7 @@ class Machines:
         self._reached: set[_Key] = set()
         self._keepalive = keepalive
         self._find = find
+        self._again = again
         self._lock = asyncio.Lock()
         self._connecting: dict[_Slot, asyncio.Task[SshRunner]] = {}
         self._jumping: dict[_Key, _Key] = {}
@@ -158,6 +166,7 @@ class Machines:
             ssh.Target(name, machine, options),
             environ=self._environ, ask=asking if self._ask is not None else None, lock=self._lock,
             keepalive=self._keepalive, jump=jump, limits=instead.limits if instead else Limits(),
+            again=partial(self._again, name) if instead is None else None,
         )  # fmt: skip
         self._reached.add((machine, options))
         return runner

@@ -338,9 +338,11 @@ async def connect(
     keepalive: float,
     jump: Callable[[str], Any],
     limits: Limits,
+    again: Callable[[str], None] | None = None,
 ) -> SshRunner:
     """Open the connection. `jump(text)` is awaited for the SshRunner to jump through; `keepalive` seconds.
 
+    `again`: hears why it is tried a second time, when the way there broke the first; None: it is not.
     Raises Unreachable, whatever goes wrong.
     """
     home = Path(environ.get("HOME") or "~").expanduser()
@@ -354,19 +356,20 @@ async def connect(
     gate: SshRunner | None = None
     try:
         options = await login_options(target, attempt, environ, ask, keepalive, factory, limits)
-        sock = None
         through = target.options.jump or options.tunnel
         if through:
             attempt.jump = str(through)
             gate = await jump(str(through))
-        elif not options.proxy_command and not options.canonicalize_hostname:
-            sock = await dial(options, limits)
+
+        direct = not (through or options.proxy_command or options.canonicalize_hostname)
         tunnel = gate.connection if gate is not None else None
-        login = asyncssh.connect(
-            target.machine.host or "", config=None, options=options, tunnel=tunnel, sock=sock
-        )
-        began = time.monotonic()
-        connection = await log_in(login, attempt, limits)
+
+        async def reach(seconds: float) -> Any:
+            sock = await dial(options, seconds) if direct else None
+            host = target.machine.host or ""
+            return asyncssh.connect(host, config=None, options=options, tunnel=tunnel, sock=sock)
+
+        began, connection = await log_in(reach, attempt, limits, again)
     except Exception as error:
         raise ssh_errors.translate(attempt, error) from error
     runner = SshRunner(connection, client[-1], attempt)

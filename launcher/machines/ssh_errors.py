@@ -45,6 +45,8 @@ class Attempt:
     offered: set[str] = field(default_factory=set)
     asked: int = 0
     answered: int = 0
+    known: bool = False
+    """Its host key was accepted: what comes then is about who we are."""
     host_key: asyncssh.SSHKey | None = None
     known_hosts: asyncssh.SSHKnownHosts = field(default_factory=lambda: asyncssh.import_known_hosts(""))
     known_hosts_files: list[str] = field(default_factory=list)

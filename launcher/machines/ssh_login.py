@@ -2,7 +2,8 @@
 
 Rules:
 - ~/.ssh/config, the agent and known_hosts are honoured; nothing is ever accepted unseen;
-- a question is asked through the injected Asker only, one at a time; without one nothing is asked.
+- a question is asked through the injected Asker only, one at a time; without one nothing is asked;
+- what breaks before the host key is known is the network, or a busy sshd: then it is tried once more.
 """
 
 from __future__ import annotations
@@ -10,7 +11,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +24,8 @@ from launcher.machines.ssh_errors import Attempt
 from launcher.model import Machine, SshOptions
 
 _MAX_QUESTIONS = 3
+_PAUSE = 0.5
+"""Seconds before a second login."""
 _FAST_CIPHERS = "^aes128-gcm@openssh.com,aes256-gcm@openssh.com"
 """Before all others, unless ~/.ssh/config says something of Ciphers: asyncssh's ChaCha20 is half as fast."""
 _QUICKACK = getattr(socket, "TCP_QUICKACK", None)
@@ -66,6 +70,9 @@ class Client(asyncssh.SSHClient):
         self._attempt.host_key = key
         return False
 
+    def begin_auth(self, username: str) -> None:
+        self._attempt.known = True
+
     def public_key_auth_requested(self) -> None:
         self._attempt.offered.add("publickey")
         return
@@ -106,13 +113,42 @@ class Client(asyncssh.SSHClient):
         return answer
 
 
-async def log_in(login: Any, attempt: Attempt, limits: Limits) -> asyncssh.SSHClientConnection:
-    """The long login timeout is for a person who is asked; a machine that says nothing has less."""
-    task = asyncio.ensure_future(login)
+async def log_in(
+    reach: Callable[[float], Awaitable[Any]],
+    attempt: Attempt,
+    limits: Limits,
+    again: Callable[[str], None] | None,
+) -> tuple[float, asyncssh.SSHClientConnection]:
+    """When the login began (monotonic), and what it gave. `reach`: a connection in so many seconds, and the
+    login over it. `again`: see ssh.connect; both times together have the time of one."""
+    login, began = await reach(limits.dial), time.monotonic()
     try:
-        await asyncio.wait([task], timeout=limits.login)
+        return began, await _let_in(login, attempt, limits, limits.login / (1 if again is None else 2))
+    except (TimeoutError, asyncio.TimeoutError, ConnectionError, asyncssh.ConnectionLost) as error:
+        if again is None or attempt.known or attempt.asked:
+            raise
+        again(f"{attempt.where}: {error or type(error).__name__}; logging in once more")
+    left = limits.login - (time.monotonic() - began)
+    await asyncio.sleep(_PAUSE)
+    login, began = await reach(min(limits.dial, left)), time.monotonic()
+    return began, await _let_in(login, attempt, limits, left)
+
+
+async def _let_in(
+    login: Any, attempt: Attempt, limits: Limits, patience: float
+) -> asyncssh.SSHClientConnection:
+    """The long login timeout is for a person who is asked; a machine that says nothing has less, and until
+    its host key is known it has `patience` seconds."""
+    attempt.known = False
+    task = asyncio.ensure_future(login)
+    began = time.monotonic()
+    try:
+        await asyncio.wait([task], timeout=patience)
+        if not task.done() and attempt.known:
+            await asyncio.wait([task], timeout=max(0.0, limits.login - (time.monotonic() - began)))
         if not task.done() and not attempt.asked:
-            raise TimeoutError(f"it accepts connections, but did not log us in within {limits.login:g} s")
+            waited = patience if not attempt.known else limits.login
+            raise TimeoutError(f"it accepts connections, but did not log us in within {waited:g} s")
         connection: asyncssh.SSHClientConnection = await task
     finally:
         task.cancel()
@@ -166,11 +202,11 @@ async def login_options(
     return done
 
 
-async def dial(options: asyncssh.SSHClientConnectionOptions, limits: Limits) -> socket.socket:
-    """A TCP connection to the first address that answers."""
+async def dial(options: asyncssh.SSHClientConnectionOptions, seconds: float) -> socket.socket:
+    """A TCP connection to the first address that answers, in so many seconds each."""
     loop = asyncio.get_running_loop()
     found = await loop.getaddrinfo(options.host, options.port, family=options.family, type=socket.SOCK_STREAM)
-    timeout = min(float(options.connect_timeout or limits.dial), limits.dial)
+    timeout = min(float(options.connect_timeout or seconds), seconds)
     failure: OSError = OSError(f"{options.host} has no address")
     for family, kind, protocol, _, address in found:
         sock = _QuickAckSocket(family, kind, protocol)

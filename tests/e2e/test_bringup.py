@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 import shutil
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import sshd as private
+from relay import Relay
 
 from launcher.errors import Conflict, LauncherError, NotReady, StartFailed, Unreachable
 from launcher.model import HostSpec, Machine, SshOptions, Stage, State
@@ -454,6 +456,48 @@ def test_ssh_config_is_honoured_and_ignored_options_named(world):
     world.known_hosts.write_text("")
     host = dataclasses.replace(world.standin(), machine=Machine("lab"), ssh=SshOptions())
     assert f"StrictHostKeyChecking no ({config}:6)" in str(_failure(world, host, Unreachable))
+
+
+class _Way(list):
+    """A way to the sshd that breaks as `begin` says, until it is said that the login is tried again."""
+
+    def __init__(self, world, begin):
+        super().__init__()
+        self.relay = Relay(world.sshd.port)
+        line = world.sshd.known_hosts_line().replace(str(world.sshd.port), str(self.relay.port))
+        world.known_hosts.write_text(world.known_hosts.read_text() + line)
+        self.host = world.standin()
+        self.host = replace(self.host, machine=replace(self.host.machine, port=self.relay.port))
+        world.events = self
+        begin(self.relay)
+
+    def append(self, event):
+        super().append(event)
+        if "logging in once more" in event.reason:
+            self.relay.restore(forget=True)
+
+
+@pytest.mark.parametrize("begin", [Relay.cut, pytest.param(Relay.silence, marks=pytest.mark.slow)])
+def test_a_first_login_that_breaks_on_its_way_is_tried_once_more(world, begin):
+    way = _Way(world, begin)
+    launcher = world.launcher()
+    assert launcher.open([way.host])["lab-pc"].started
+    assert sum("logging in once more" in event.reason for event in way) == 1
+    assert launcher.close() == []
+    way.relay.close()
+
+
+@pytest.mark.parametrize("what", ["host key", "our key"])
+def test_a_login_that_is_refused_is_not_tried_again(world, what):
+    way = _Way(world, lambda relay: None)
+    if what == "host key":
+        world.known_hosts.write_text("")
+    else:
+        world.sshd.directory.joinpath("authorized_keys").write_text("")
+    error = _failure(world, way.host, Unreachable)
+    assert error.stage is (Stage.CONNECT if what == "host key" else Stage.AUTHENTICATE)
+    assert way.relay.accepted == 1
+    way.relay.close()
 
 
 def test_jumps_that_go_round_in_a_circle_are_refused(world):
