@@ -89,8 +89,8 @@ whoever asks it; nobody waits longer than 3 s for one that does not answer (`tmu
 the descriptor stays in the socket's queue after the client was killed, so a pipe would never come to its end:
 not that of a command substitution, nor that of sshd. So it gets a pipe of our own, which is read up to a
 line that says so, and who is to say it must not be ended: a stop that meets the wrapper at its end sends TERM
-to all below it. The wrapper ignores that by then, and so does what it starts, but for the guard (`trap - TERM`):
-one that cannot be ended would be waited for.
+to all below it. The wrapper ignores that by then, and so does what it starts, but for the guard, which would
+be waited for if it could not be ended (`trap - TERM`).
 
 `3>&-`: tmux's server must not inherit the fifo on fd 3."""
 
