@@ -471,7 +471,7 @@ def read_state(reply: Reply | None) -> BoxState:
 def read_box(text: str) -> Box | None:
     """Of a file `container.*` in a run directory."""
     engine, box, key, user, inside, token = [*text.splitlines(), *[""] * 6][:6]
-    whose = inside.rpartition("/")[0].partition(box[:12])[2].removeprefix("-")
+    whose = inside.rpartition("/")[0].partition(f"-{box[:12]}")[2].removeprefix("-")
     return Box(engine, box, key, user, inside, token, whose) if box else None
 
 

@@ -20,14 +20,14 @@ from remote_exec.host import procs, rundir
 class Robot(Terminal):
     """A host whose `on_stop` writes a line with what still sleeps, and its own surroundings."""
 
-    def __init__(self, world, command: str = "", ready_timeout: str = "20s") -> None:
+    def __init__(self, world, command: str = "", ready_timeout: str = "20s", lease: str = "3s") -> None:
         super().__init__(world)
         self.trace = world.directory / "trace"
         default = f'echo "$SPEED $LANE asleep: $(pgrep -fc "^sleep 703.25")" >>{self.trace}; echo braked'
         more = {
             "setup": "export LANE=left",
             "env": "{SPEED: '7'}",
-            "lease": "3s",
+            "lease": lease,
             "ready_timeout": ready_timeout,
             "on_stop": json.dumps(command or default),
         }
@@ -181,15 +181,20 @@ def test_one_that_is_due_and_slow_has_its_own_time(world):
 @pytest.mark.parametrize(
     "cause", ["end", *(pytest.param(how, marks=pytest.mark.slow) for how in ("Ctrl-C", "kill"))]
 )
-def test_a_recorder_closes_its_file(robot, cause):
+def test_a_recorder_closes_its_file(world, cause):
     """It needs SIGINT, and 3 s after it: nobody takes them from it, and `on_stop` comes after it."""
+    robot = Robot(world, lease="20s")  # it is not the lease that ends it, however slow this machine is
     script, taken = robot.folder / "record", robot.folder / "taken"
     lines = ["#!/bin/sh", f"trap 'sleep 3; echo closed >>{robot.trace}; exit' INT", f"echo >{taken}"]
     script.write_text("\n".join([*lines, "while :; do sleep 0.1; done", ""]))
     script.chmod(0o755)
+    # one that has not begun would end by the signal at once
+    begun = robot.folder / "begun"
+    begun.write_text(f"#!/bin/sh\nuntil [ -e {taken} ]; do sleep 0.1; done\n")
+    begun.chmod(0o755)
     how = "wait_for_shutdown: false, shutdown_signal: signal!sigint, shutdown_timeout: 8s"
     lasting = f'serial:\n        run_process("{script}", {how}) with:\n            remote("lab-pc")\n'
-    lasting += f"        wait elapsed({'2s' if cause == 'end' else '600s'})"
+    lasting += f'        run_process("{begun}")' if cause == "end" else "        wait elapsed(600s)"
     running = robot.start("scenario_execution", robot.write_scenario(lasting))
     assert private.wait_until(taken.exists, 30), running.communicate()
     if cause == "Ctrl-C":

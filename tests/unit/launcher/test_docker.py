@@ -77,6 +77,9 @@ def test_the_file_that_says_in_which_container():
     assert docker.read_box("docker\n0123456789abcdef\nnav\nrobot\n/tmp/x/nav\nt\n") == BOX
     assert docker.read_box("docker\nid\nnav\n\n/tmp/x\nt") == Box("docker", "id", "nav", "", "/tmp/x", "t")
     assert docker.read_box("") is None
+    inside = "/tmp/se-remote-0-0123456789ab-1001/nav"
+    theirs = docker.read_box(f"docker\n0123456789abcdef\nnav\n\n{inside}\nt")
+    assert theirs is not None and theirs.base == "@0123456789ab-1001"
 
 
 def test_the_state_of_a_reply():
