@@ -37,6 +37,7 @@ living() {
 }
 ask() {
   verdict=; told=; answer=$run/answer.$nonce
+  for birth in $born; do kill -CONT "${birth%:*}"; done 2>/dev/null  # who is stopped would not end, either
   [ -p "$run/ask" ] && mkfifo "$answer" 2>/dev/null || return 0
   hear 3<>"$answer"
   rm -f "$answer"

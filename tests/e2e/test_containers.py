@@ -249,7 +249,7 @@ def test_what_is_sent_into_a_container_that_stays_goes_with_its_server(terminal,
     done = terminal.scenario(body, "-o", str(out))
     assert done.code == 0, done.text
     assert (out / "seen").read_text() == "speed: 1\n"
-    assert f"/tmp/se-remote-{world_uid()}-{box}/{terminal.name}/push/" in done.out, done.out
+    assert f"/tmp/se-remote-{world_uid()}-{box}-{world_uid()}/{terminal.name}/push/" in done.out, done.out
     assert boxes.dockerd.exec("nav", "sh", "-c", "ls -d /tmp/se-remote-*/* 2>/dev/null") == ""
     assert boxes.dockerd.exec("nav", "sh", "-c", "ls -d ~/.local/state/se-remote/* /outputs") == ""
 
