@@ -69,6 +69,7 @@ class Supervisor:
             signal.signal(signum, self._stop)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
         self._wait(wake_r, reaped_r, lambda: self._front in self._statuses)
+        self._wake()
         until = time.monotonic() + END_SECONDS
         self._wait(wake_r, reaped_r, lambda: self._forkserver in self._statuses or time.monotonic() > until)
         self._end_rest(wake_r, reaped_r)

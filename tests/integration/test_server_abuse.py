@@ -233,6 +233,15 @@ def test_a_server_of_which_a_part_is_stopped_still_ends(start, name):
     assert server.stop() == 0, server.log
 
 
+def test_a_server_of_which_parts_are_stopped_ends_by_itself(start):
+    server = start("--ephemeral", "--lease", "1")
+    server.v2().open(lease=1)
+    for name in ("forkserver", "worker", "keeper"):
+        os.kill(server.processes()[name], signal.SIGSTOP)
+    assert server.wait() == 0, server.log
+    assert marked(server.marker) == []
+
+
 def test_ctrl_z_in_its_window_does_not_stop_it(server, client):
     os.killpg(server.process.pid, signal.SIGTSTP)
     assert client.ok("ping", seen=0)
