@@ -37,7 +37,6 @@ living() {
 }
 ask() {
   verdict=; told=; answer=$run/answer.$nonce
-  for birth in $born; do kill -CONT "${birth%:*}"; done 2>/dev/null  # who is stopped would not end, either
   [ -p "$run/ask" ] && mkfifo "$answer" 2>/dev/null || return 0
   hear 3<>"$answer"
   rm -f "$answer"
@@ -79,8 +78,8 @@ terminate() {
   elif [ -n "$roots" ] && ! claimed && [ ! -e "$run/copying" ]; then
     family
     for pid in $found; do
-      case " $roots " in *" $pid "*) ;; *) kill -TERM "$pid" 2>/dev/null ;; esac
-    done
+      case " $roots " in *" $pid "*) ;; *) kill -TERM "$pid"; kill -CONT "$pid" ;; esac
+    done 2>/dev/null
   fi
 }
 wait_gone() {
