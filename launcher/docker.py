@@ -26,7 +26,7 @@ from launcher import scripts, tmux, wrapper
 from launcher.boxes import BOX
 from launcher.command import quote
 from launcher.errors import StageError, StartFailed
-from launcher.holding import HOLD, HOLDER
+from launcher.holding import HOLDER
 from launcher.model import Container, HostSpec, Stage
 from launcher.plan import Reply
 
@@ -181,6 +181,44 @@ make_box() {
 }
 """
 
+_HOLD: Final = r"""
+hold() {
+  field at tmux
+  if [ ! -e "$base" ] && [ ! -h "$base" ]; then mkdir -m 700 "$base" 2>/dev/null; fi
+  guard_base || refuse tmux "cannot create $base" "df -h /tmp"
+  mkdir "$run" 2>/dev/null
+  command -v tmux >/dev/null || refuse tmux "there is no tmux on this machine (PATH=$PATH)" "install tmux"
+  old=yes
+  for file in "$run"/wrapper.*; do
+    wpid=; wstart=; wlife=
+    read -r wpid wstart wlife 2>/dev/null <"$file" && alive "$wpid" "$wstart" "$wlife" && old=no
+  done
+  if [ "$old" = yes ]; then
+    ending; archive "$ended"; close_windows
+    rm -f "$run"/wrapper.* "$run"/run.* "$run"/container.* "$run"/life.* "$run"/held.* "$run/exit.json" \
+      "$run/began" "$run/rotated" "$run/copying"
+  fi 2>/dev/null
+  identify >"$run/wrapper.$token" && identify >"$users/$token.held" && begin &&
+    { for variable in $environment; do
+        eval "value=\${$variable-}; set=\${$variable+yes}"
+        [ -z "$set" ] || printf "export %s='%s'\n" "$variable" "$(printf '%s' "$value" | sed "s/'/'\\\\''/g")"
+      done; printf '%s' "$holder"; } >"$run/run.$token" &&
+    printf '%s\n' "$engine" "$box" "$key" "$user" "$inside" "$token" >"$run/container.$token" &&
+    true >>"$run/server.log" || refuse tmux "cannot write to $run" "df -h $base"
+  open_window sh "$run/run.$token" hold "$logs" || {
+    rm -f "$run/wrapper.$token" "$run/run.$token" "$run/container.$token"
+    refuse tmux "cannot open a window: $trouble" "tmux -S $base/tmux new-session"
+  }
+  tries=0  # from here on it speaks for itself
+  until [ -e "$run/held.$token" ] || [ ! -e "$run/run.$token" ] || [ "$tries" -ge 100 ]; do
+    tries=$((tries + 1)); nap
+  done
+  field verb held
+  show began "$run/began"
+  answer
+}
+"""
+
 
 @dataclass(frozen=True)
 class Box:
@@ -277,7 +315,7 @@ def hold(spec: HostSpec, slug: str, box: Box, *, base: str, nonce: str, token: s
         "key": box.key, "user": box.user, "inside": inside, "holder": holder, "environment": _ENVIRONMENT,
         "session": tmux.session_name(spec.session),
     }  # fmt: skip
-    parts = [wrapper.COMMON, tmux.SHELL_FUNCTIONS, scripts.REPLY, scripts.PLACE, BOX, HOLD]
+    parts = [wrapper.COMMON, tmux.SHELL_FUNCTIONS, scripts.REPLY, scripts.PLACE, BOX, _HOLD]
     return scripts.script(values, [*parts, "place", "marks", "hold"])
 
 

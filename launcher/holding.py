@@ -1,50 +1,11 @@
-"""The shell functions that hold a server in a container: a window on the machine, and what runs in it.
+"""The shell functions of the holder: what runs in a window on the machine for a server in a container.
 
-Need the functions of `wrapper.COMMON`, `tmux.SHELL_FUNCTIONS` and `boxes.BOX`; `HOLD` the reply and place of
-`scripts`, too. `launcher.docker` puts them together.
+Need the functions of `wrapper.COMMON`, `tmux.SHELL_FUNCTIONS` and `boxes.BOX`.
 """
 
 from __future__ import annotations
 
 from typing import Final
-
-HOLD: Final = r"""
-hold() {
-  field at tmux
-  if [ ! -e "$base" ] && [ ! -h "$base" ]; then mkdir -m 700 "$base" 2>/dev/null; fi
-  guard_base || refuse tmux "cannot create $base" "df -h /tmp"
-  mkdir "$run" 2>/dev/null
-  command -v tmux >/dev/null || refuse tmux "there is no tmux on this machine (PATH=$PATH)" "install tmux"
-  old=yes
-  for file in "$run"/wrapper.*; do
-    wpid=; wstart=; wlife=
-    read -r wpid wstart wlife 2>/dev/null <"$file" && alive "$wpid" "$wstart" "$wlife" && old=no
-  done
-  if [ "$old" = yes ]; then
-    ending; archive "$ended"; close_windows
-    rm -f "$run"/wrapper.* "$run"/run.* "$run"/container.* "$run"/life.* "$run"/held.* "$run/exit.json" \
-      "$run/began" "$run/rotated" "$run/copying"
-  fi 2>/dev/null
-  identify >"$run/wrapper.$token" && identify >"$users/$token.held" && begin &&
-    { for variable in $environment; do
-        eval "value=\${$variable-}; set=\${$variable+yes}"
-        [ -z "$set" ] || printf "export %s='%s'\n" "$variable" "$(printf '%s' "$value" | sed "s/'/'\\\\''/g")"
-      done; printf '%s' "$holder"; } >"$run/run.$token" &&
-    printf '%s\n' "$engine" "$box" "$key" "$user" "$inside" "$token" >"$run/container.$token" &&
-    true >>"$run/server.log" || refuse tmux "cannot write to $run" "df -h $base"
-  open_window sh "$run/run.$token" hold "$logs" || {
-    rm -f "$run/wrapper.$token" "$run/run.$token" "$run/container.$token"
-    refuse tmux "cannot open a window: $trouble" "tmux -S $base/tmux new-session"
-  }
-  tries=0  # from here on it speaks for itself
-  until [ -e "$run/held.$token" ] || [ ! -e "$run/run.$token" ] || [ "$tries" -ge 100 ]; do
-    tries=$((tries + 1)); nap
-  done
-  field verb held
-  show began "$run/began"
-  answer
-}
-"""
 
 HOLDER: Final = r"""
 inside_lives() { D exec $as "$box" sh -c '[ -e "$1" ]' sh "$inside/wrapper.$token" >/dev/null 2>&1; }
