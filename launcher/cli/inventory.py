@@ -18,7 +18,7 @@ from launcher.model import Container, HostSpec
 
 def run(args: argparse.Namespace) -> int:
     """Runs one of the actions; raises InventoryError with everything that is wrong."""
-    output = Output()
+    output = Output(inventory=args.inventory)
     if args.action == "schema" and args.write:
         return _write_schema(select(args), output)
     if args.action == "schema":

@@ -32,7 +32,7 @@ def run(args: argparse.Namespace) -> int:
     """Stops everything that is named, with what depends on it; the worst exit code of them."""
     from launcher.lease import Launcher
 
-    output = Output()
+    output = Output(inventory=args.inventory)
     selection = select(args)
     inventory = selection.inventory or Inventory()
     hosts, processes = selection.mixed(args.host) if not args.all else (selection.all_hosts(), {})

@@ -60,7 +60,7 @@ def run(args: argparse.Namespace) -> int:
     """Prints the logs; 1 if there is none of one of them, 3 if a machine cannot be reached."""
     from launcher.lease import Launcher
 
-    output = Output()
+    output = Output(inventory=args.inventory)
     selection = select(args)
     wanted = _wanted(args, *selection.mixed(args.host))
     launcher = Launcher(selection.inventory, environ=selection.environ, ask=selection.ask)

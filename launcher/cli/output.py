@@ -5,7 +5,6 @@ Rules: progress and errors go to stderr, results to stdout; colours and live lin
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import os
 import re
@@ -21,6 +20,12 @@ from launcher.errors import LauncherError
 from launcher.machines.runner import Asker
 from launcher.model import Event, Stage, State
 
+_OURS = re.compile(
+    r"(^|: |&& |\()se-remote (?=(?:actions|attach|call|clean|doctor|extend|inventory|kill|logs|mon|provision|"
+    r"pull|push|restart|run|status|up|with)\b)",
+    re.MULTILINE,
+)
+"""A command of ours that is to be tried, where nothing says yet which inventory is meant."""
 _LIVE_PERIOD = 0.1
 """Seconds between two redraws of the live line."""
 
@@ -41,13 +46,22 @@ _STATE_COLOURS = {
 
 
 class Output:
-    """One command's terminal. Safe to call from any thread."""
+    """One command's terminal. Safe to call from any thread.
+
+    `inventory`: the one that the command line named; commands of ours that are to be tried name it, too.
+    """
 
     def __init__(
-        self, out: TextIO | None = None, err: TextIO | None = None, environ: Mapping[str, str] | None = None
+        self,
+        out: TextIO | None = None,
+        err: TextIO | None = None,
+        environ: Mapping[str, str] | None = None,
+        *,
+        inventory: str | None = None,
     ) -> None:
         self._out = out or sys.stdout
         self._err = err or sys.stderr
+        self._ours = quote(["se-remote", "-i", inventory]) if inventory else "se-remote"
         environ = os.environ if environ is None else environ
         plain = environ.get("NO_COLOR") or environ.get("TERM") == "dumb"
         self.live = self._err.isatty() and not plain
@@ -71,13 +85,17 @@ class Output:
     def say(self, text: str, style: str = "") -> None:
         """Progress or a remark, on stderr."""
         with self._lock:
-            line = self._styled(text, style, self.live)
+            line = self._styled(self.typed(text), style, self.live)
             if self._held is not None:
                 self._held.append(line)
                 return
             self._clear_live()
             print(line, file=self._err, flush=True)
             self._draw_live()
+
+    def typed(self, text: str) -> str:
+        """With the inventory in our commands: for hints in a result, which is printed as it is."""
+        return _OURS.sub(lambda found: f"{found[1]}{self._ours} ", text)
 
     def show_live(self, text: str) -> None:
         """The one line that is redrawn; "" removes it. Nothing happens without a terminal.
@@ -143,9 +161,9 @@ class Output:
             self._clear_live()
             self._live_text = ""
             label = self._styled("error:", "error", self.live)
-            print(f"{label} {error}", file=self._err)
-            next_step = getattr(error, "next_step", "") if isinstance(error, LauncherError) else ""
-            for line in next_step.splitlines():
+            print(f"{label} {self.typed(str(error))}", file=self._err)
+            next_step = error.next_step if isinstance(error, LauncherError) else ""
+            for line in self.typed(next_step).splitlines():
                 print(f"  try: {line}", file=self._err)
             self._err.flush()
 
@@ -286,16 +304,6 @@ class StageProgress:
                     for n, (s, t) in self._running.items()
                 ]
             self._output.show_live("… " + " · ".join(running) if running else "")
-
-
-def typed(next_step: str, args: argparse.Namespace) -> str:
-    """A command of ours that is to be tried, with the inventory that was named on this command line."""
-    if not getattr(args, "inventory", None):
-        return next_step
-    ours = quote(["se-remote", "-i", args.inventory])
-    return re.sub(
-        r"(^|: |&& )se-remote (?!-)", lambda found: f"{found[1]}{ours} ", next_step, flags=re.MULTILINE
-    )
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -33,7 +33,7 @@ _BEGAN = (State.RUNNING, State.READY, State.STOPPED, State.DEAD)
 
 def run(args: argparse.Namespace) -> int:
     """Runs one of the two. Raises InventoryError with everything that is wrong, before anything starts."""
-    output = Output()
+    output = Output(inventory=args.inventory)
     selection = select(args)
     _, inventory = need_file(selection)
     stack = build(inventory, args.name, selection.settings)
@@ -112,8 +112,6 @@ def _as_asked(
     has |= {variant for one in part.items for variant in inventory.variants(one)}
     variants = [text for text in args.variant if "=" in text or has.issuperset(text.split("+"))]
     words = [*(f"--variant={text}" for text in variants), *(f"--param={text}" for text in args.param)]
-    if args.inventory:
-        words = ["-i", args.inventory, *words]
     if words:
         error.next_step += f" {quote(words)}"
     return error

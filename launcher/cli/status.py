@@ -31,7 +31,7 @@ def run(args: argparse.Namespace) -> int:
     """Prints the picture, with `--watch` again and again; 3 if a machine could not be reached, else 0."""
     from launcher.lease import Launcher
 
-    output = Output()
+    output = Output(inventory=args.inventory)
     selection = select(args)
     asked = _asked(selection, args.host)
     launcher = Launcher(selection.inventory, environ=selection.environ, ask=selection.ask)
@@ -155,7 +155,7 @@ def render(statuses: Sequence[tuple[HostSpec, HostStatus]], output: Output, now:
     for (spec, status), line in zip(statuses, lines[1:], strict=True):
         text.append(line)
         if status.reason and status.state is not State.READY:
-            text += [f"    {part}" for part in status.reason.splitlines()]
+            text += [f"    {part}" for part in output.typed(status.reason).splitlines()]
         text += [f"    {line}" for line in [_exclusive_line(spec, status)] if line]
         text += [f"    {_session_line(session, now)}" for session in _sessions(status)]
     return "\n".join(text)

@@ -20,7 +20,7 @@ def render(views: Sequence[View], output: Output, now: float, *, trees: bool) ->
     text = [lines[0]]
     for view, line in zip(views, lines[1:], strict=True):
         text.append(line)
-        text += [f"    {part}" for part in _remarks(view)]
+        text += [f"    {output.typed(part)}" for part in _remarks(view)]
         if trees and view.tree:
             text += [_TREE_HEADER, *branches(view.tree)]
     return "\n".join(text)

@@ -7,6 +7,7 @@ import io
 import pytest
 
 from launcher.cli.output import Output, StageProgress
+from launcher.errors import LauncherError
 from launcher.model import Event, State
 
 
@@ -86,3 +87,29 @@ def test_processes_have_a_line_when_they_are_ready_or_over():
         "nav   stopped        0.50 s",
         "core  failed         1.00 s",
     ]
+
+
+@pytest.mark.parametrize(
+    ("said", "shown"),
+    [
+        ("se-remote logs lab-pc", "se-remote -i 'my lab.yaml' logs lab-pc"),
+        ("wait, or: se-remote kill lab-pc", "wait, or: se-remote -i 'my lab.yaml' kill lab-pc"),
+        ("se-remote up a && se-remote push a .", "{0} up a && {0} push a ."),
+        ("one line\nits output: se-remote logs sim", "one line\nits output: {0} logs sim"),
+        ("in 3 logs (se-remote clean lab-pc)", "in 3 logs ({0} clean lab-pc)"),
+        ("se-remote 1.0 is there", "se-remote 1.0 is there"),
+        ("in use by ann@laptop (pid 1) for se-remote with: make", None),
+        ("se-remote -i other.yaml logs lab-pc", None),
+    ],
+)
+def test_hints_name_the_inventory_that_was_given(said, shown):
+    expected = (shown or said).format("se-remote -i 'my lab.yaml'")
+    err, plain = io.StringIO(), io.StringIO()
+    output = Output(io.StringIO(), err, {}, inventory="my lab.yaml")
+    output.say(said)
+    output.error(LauncherError("it failed", said))
+    tried = "".join(f"  try: {line}\n" for line in expected.splitlines())
+    assert err.getvalue() == f"{expected}\nerror: it failed\n{tried}"
+    assert output.typed(said) == expected
+    Output(io.StringIO(), plain, {}).say(said)
+    assert plain.getvalue() == f"{said}\n"
