@@ -28,7 +28,7 @@ def run(args: argparse.Namespace) -> int:
     if args.host:
         specs, processes = selection.mixed(args.host)
     else:
-        specs, processes = selection.all_hosts(), selection.processes()
+        specs, processes = selection.all()
     subjects = [Subject.of(name, spec) for name, spec in processes.items()]
     places = _places(specs, subjects)
     launcher = Launcher(selection.inventory, environ=selection.environ, ask=selection.ask)

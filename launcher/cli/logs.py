@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Final, TypeVar
 from launcher.cli.arguments_seeing import ALL
 from launcher.cli.output import Output, size, table
 from launcher.cli.printer import Printer
-from launcher.cli.selection import select
+from launcher.cli.selection import select_standing
 from launcher.cli.since import parse_since
 from launcher.command import quote
 from launcher.errors import Aborted, InventoryError, LauncherError
@@ -61,7 +61,7 @@ def run(args: argparse.Namespace) -> int:
     from launcher.lease import Launcher
 
     output = Output(inventory=args.inventory)
-    selection = select(args)
+    selection = select_standing(args, output)
     wanted = _wanted(args, *selection.mixed(args.host))
     launcher = Launcher(selection.inventory, environ=selection.environ, ask=selection.ask)
     try:

@@ -22,6 +22,8 @@ class Inventory:
     """A file that was read and found right. `Inventory()` is what there is without one: the host `local`."""
 
     document: Document = BUILT_IN
+    problems: tuple[Problem, ...] = ()
+    """What is wrong with the file, when it was read all the same: see `standing`."""
 
     @property
     def file(self) -> str:
@@ -83,12 +85,23 @@ class Inventory:
         assert spec is not None
         return spec
 
-    def place_of_process(self, name: str, params: Mapping[str, str] = _NO_PARAMS) -> ProcessSpec:
+    def place_of_host(self, name: str, params: Mapping[str, str] = _NO_PARAMS) -> HostSpec:
+        """As resolve, but only of what says where it is: what runs there needs no values."""
+        report = Report()
+        spec = resolve_host(self.document, name, (), params, report, place=True)
+        report.raise_if_any()
+        assert spec is not None
+        return spec
+
+    def place_of_process(
+        self, name: str, variants: Iterable[str] = (), params: Mapping[str, str] = _NO_PARAMS
+    ) -> ProcessSpec:
         """As resolve_process, but only of what says where it is and how it is stopped: so its command and
         all that is asked there need no values."""
         report = Report()
-        spec = Resolver(self.document, self.document.processes[name], (), params, report).place()
+        spec = resolve_process(self.document, name, variants, params, report, place=True)
         report.raise_if_any()
+        assert spec is not None
         return spec
 
     def check(self, params: Mapping[str, str] = _NO_PARAMS) -> list[Problem]:
@@ -143,9 +156,15 @@ def split_name(text: str) -> tuple[str, list[str]]:
 
 
 def resolve_host(
-    document: Document, text: str, variants: Iterable[str], params: Mapping[str, str], report: Report
+    document: Document,
+    text: str,
+    variants: Iterable[str],
+    params: Mapping[str, str],
+    report: Report,
+    *,
+    place: bool = False,
 ) -> HostSpec | None:
-    """As Inventory.resolve, with the caller's report."""
+    """As Inventory.resolve, with the caller's report. `place`: only of what says where it is."""
     name, more = split_name(text)
     host = document.canonical(name)
     if host is None:
@@ -154,14 +173,21 @@ def resolve_host(
     entry = document.hosts[host]
     before = report.count
     chosen = choose(entry, [*more, *variants], entry.place, report)
-    spec = Resolver(document, entry, chosen, params, report).host()
+    resolver = Resolver(document, entry, chosen, params, report)
+    spec = resolver.place_of_host() if place else resolver.host()
     return spec if report.count == before else None
 
 
 def resolve_process(
-    document: Document, name: str, variants: Iterable[str], params: Mapping[str, str], report: Report
+    document: Document,
+    name: str,
+    variants: Iterable[str],
+    params: Mapping[str, str],
+    report: Report,
+    *,
+    place: bool = False,
 ) -> ProcessSpec | None:
-    """As Inventory.resolve_process, with the caller's report."""
+    """As Inventory.resolve_process, with the caller's report. `place`: as Inventory.place_of_process."""
     entry = document.processes.get(name)
     if entry is None:
         names = document.processes
@@ -169,7 +195,8 @@ def resolve_process(
         return None
     before = report.count
     chosen = choose(entry, variants, entry.place, report)
-    spec = Resolver(document, entry, chosen, params, report).process()
+    resolver = Resolver(document, entry, chosen, params, report)
+    spec = resolver.place_of_process() if place else resolver.process()
     return spec if report.count == before else None
 
 
@@ -180,6 +207,11 @@ def unknown_host(document: Document, name: str, text: str) -> Problem:
     if name in document.processes:
         hint = f"to start it: se-remote run; hosts: {', '.join(known)}"
         report.add(Place(document.file), f'"{name}" is a process, not a host', hint)
+    elif name in document.left_out:
+        hint = "cure that, or name its machine: se-remote COMMAND user@machine"
+        report.add(
+            Place(document.file), f'it is not clear where "{name}" is: what the file says is wrong', hint
+        )
     else:
         hint = listing(known)
         if "." in text:

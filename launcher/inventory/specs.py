@@ -123,8 +123,20 @@ class Resolver:
             **texts,
         )
 
-    def place(self) -> ProcessSpec:
-        """Where the process is, without what runs there."""
+    def place_of_host(self) -> HostSpec:
+        """Where the host is, without what runs there."""
+        keys = ("docker", "exclusive")
+        return HostSpec(
+            name=self._name(),
+            machine=self._machine(),
+            ssh=self._ssh(),
+            session=self.document.session,
+            source=self.entry.place.source,
+            **{key: self.fields[key].value for key in keys if key in self.fields},
+        )
+
+    def place_of_process(self) -> ProcessSpec:
+        """Where the process is and how it is stopped, without what runs there."""
         keys = ("docker", "persistent", "force_sigquit", "show_ui")
         plain = {key: self.fields[key].value for key in keys if key in self.fields}
         session = self.fields.get("session")
