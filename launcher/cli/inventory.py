@@ -54,6 +54,7 @@ def _check(args: argparse.Namespace, selection: Selection, output: Output) -> No
         output.say(f"note: {problem}", "warning")
     hosts, processes = len(inventory.hosts()), len(inventory.processes())
     output.result(f"{path}: good: {_count(hosts, 'host')}, {_count(processes, 'process', 'es')}")
+    output.say("next: se-remote doctor")
 
 
 def _not_yet(inventory: Inventory) -> Iterable[object]:
@@ -84,7 +85,15 @@ def _list(args: argparse.Namespace, selection: Selection, output: Output) -> Non
     rows = [[_cell(entry[key]) for key in ("host", "machine", "aliases", "variants")] for entry in entries]
     output.result(table(("HOST", "MACHINE", "ALIASES", "VARIANTS"), rows))
     if inventory.processes():
-        output.result("\nPROCESSES\n" + "\n".join(inventory.processes()))
+        header = ("PROCESS", "RUNS ON", "DEPENDS ON", "VARIANTS")
+        output.result("\n" + table(header, [_process(inventory, name) for name in inventory.processes()]))
+
+
+def _process(inventory: Inventory, name: str) -> list[str]:
+    entry = inventory.document.processes[name]
+    where = entry.value("host") or str(entry.value("machine") or "local")
+    depends = [item.value for item in entry.value("depends", ())]
+    return [name, where, _cell(depends), _cell(sorted(inventory.variants(name)))]
 
 
 def _show(args: argparse.Namespace, selection: Selection, output: Output) -> None:
@@ -120,7 +129,7 @@ def _cell(value: object) -> str:
         return ", ".join(str(item) for item in value)
     if isinstance(value, Container):
         return value.name or f"image {value.image}"
-    return f"{value:g}" if isinstance(value, float) else str(value)
+    return f"{value:g} s" if isinstance(value, float) else str(value)
 
 
 def _count(number: int, word: str, plural: str = "s") -> str:

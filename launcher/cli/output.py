@@ -32,6 +32,8 @@ _LIVE_PERIOD = 0.1
 _COLOURS = {"error": "\033[31m", "warning": "\033[33m", "good": "\033[32m", "dim": "\033[2m"}
 _TELLING_APART = tuple(f"\033[{code}m" for code in (36, 33, 32, 35, 34, 96, 93, 92, 95, 94))
 _RESET = "\033[0m"
+_GAP = "  "
+_LEAST = 24
 
 _STATE_COLOURS = {
     State.READY: "good",
@@ -107,7 +109,7 @@ class Output:
         width = shutil.get_terminal_size().columns - 1
         with self._lock:
             self._clear_live()
-            self._live_text = text if len(text) <= width else text[: width - 1] + "…"
+            self._live_text = shortened(text, width)
             self._draw_live()
 
     @contextlib.contextmanager
@@ -239,6 +241,7 @@ class StageProgress:
 
     def on_event(self, event: Event) -> None:
         """Takes an event of the launcher; called from its thread, returns at once."""
+        self._width = max(self._width, len(event.name))  # of what it depends on, too
         if event.stage is None:
             self._process(event)
             return
@@ -312,9 +315,39 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
     def line(cells: Sequence[str]) -> str:
         padded = [cell + " " * (width - _visible(cell)) for cell, width in zip(cells, widths, strict=True)]
-        return "  ".join(padded).rstrip()
+        return _GAP.join(padded).rstrip()
 
     return "\n".join(line(cells) for cells in [header, *rows])
+
+
+def fitted(
+    header: Sequence[str], rows: Sequence[Sequence[str]], width: int | None, spare: Sequence[str]
+) -> tuple[list[str], list[list[str]]]:
+    """Header and rows for a table of at most `width` (None: any).
+
+    The last column, which is plain text, is cut, but not below `_LEAST`; before that the columns that
+    `spare` names go, one by one.
+    """
+    lines = [list(header), *(list(row) for row in rows)]
+
+    def room() -> int:
+        """What the other columns leave for the last one."""
+        others = [max(map(_visible, column)) + len(_GAP) for column in list(zip(*lines, strict=True))[:-1]]
+        return width - sum(others) if width is not None else max(len(line[-1]) for line in lines)
+
+    least = min(_LEAST, max(len(line[-1]) for line in lines))
+    for name in spare:
+        if room() < least:
+            at = lines[0].index(name)
+            lines = [[*line[:at], *line[at + 1 :]] for line in lines]
+    left = max(room(), len(header[-1]))
+    lines = [[*line[:-1], shortened(line[-1], left)] for line in lines]
+    return lines[0], lines[1:]
+
+
+def shortened(text: str, width: int) -> str:
+    """At most `width` characters of it."""
+    return text if len(text) <= width else text[: width - 1] + "…"
 
 
 def _visible(text: str) -> int:

@@ -83,6 +83,8 @@ async def _run(args: argparse.Namespace, selection: Selection, stack: Stack, out
             finally:
                 if following is not None:
                     await following.end()
+    if ran.started and not stays:
+        output.say(f"what was started stays up, until: se-remote kill {quote(ran.started)}")
     return next((code for code in ran.codes.values() if code), 0)
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from launcher.cli import status_processes
-from launcher.cli.output import Output, age, table
+from launcher.cli.output import Output, age, fitted, table
 from launcher.cli.selection import Selection, select_standing
 from launcher.durations import time_text
 from launcher.model import HostSpec, Problem, State
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from launcher.lease import Launcher
 
 _HEADER = ("HOST", "MACHINE", "STATE", "SINCE", "PID", "VERSION", "SESSIONS", "STAYS", "STARTED BY")
+_SPARE = ("VERSION", "PID", "SESSIONS", "SINCE", "STAYS")
+"""Columns that a narrow terminal does without, the first one first."""
 
 
 def run(args: argparse.Namespace) -> int:
@@ -156,7 +158,7 @@ def render(statuses: Sequence[tuple[HostSpec, HostStatus]], output: Output, now:
     if not statuses:
         return "no hosts; write an inventory (docs/inventory.md) or name user@machine"
     rows = [_row(spec, status, output, now) for spec, status in statuses]
-    lines = table(_HEADER, rows).splitlines()
+    lines = table(*fitted(_HEADER, rows, output.width, _SPARE)).splitlines()
     text = [lines[0]]
     for (spec, status), line in zip(statuses, lines[1:], strict=True):
         text.append(line)

@@ -61,18 +61,19 @@ def _greet(lease: Lease, keep_for: float, progress: StageProgress, began: float)
         return error
     progress.on_event(Event(time.monotonic(), spec.name, Stage.HELLO, State.RUNNING, State.READY))
     stays = stays_text(spec.name, keep_for, answer.get("left"))
-    progress.done(spec.name, _ready_text(lease, stays, time.monotonic() - began))
+    progress.done(spec.name, _ready_text(lease, time.monotonic() - began))
+    progress.done(spec.name, f"stays up {stays}")
     skew = plan.skew(spec.name, lease.server)
     if skew:
         progress.tell(spec.name, skew, "warning")
     return None
 
 
-def _ready_text(lease: Lease, stays: str, seconds: float) -> str:
+def _ready_text(lease: Lease, seconds: float) -> str:
     server = lease.server
     how = "ready" if lease.started else "was up already"
     facts = f"se-remote {server.get('version')}, python {server.get('python')}, pid {server.get('pid')}"
-    return f"{how} after {seconds:.2f} s  ({facts}); stays up {stays}"
+    return f"{how} after {seconds:.2f} s  ({facts})"
 
 
 def _report(output: Output, results: Mapping[str, LauncherError | None]) -> int:

@@ -6,7 +6,7 @@ import io
 
 import pytest
 
-from launcher.cli.output import Output, StageProgress
+from launcher.cli.output import Output, StageProgress, fitted, table
 from launcher.errors import LauncherError
 from launcher.model import Event, State
 
@@ -113,3 +113,30 @@ def test_hints_name_the_inventory_that_was_given(said, shown):
     assert output.typed(said) == expected
     Output(io.StringIO(), plain, {}).say(said)
     assert plain.getvalue() == f"{said}\n"
+
+
+HEADER = ("HOST", "MACHINE", "STATE", "PID", "STARTED BY")
+ROWS = [["lab-pc", "robot@lab-pc.example", "ready", "4711", "ann@laptop: se-remote up"]]
+
+
+@pytest.mark.parametrize(
+    ("width", "header", "by"),
+    [
+        (None, HEADER, "ann@laptop: se-remote up"),
+        (68, HEADER, "ann@laptop: se-remote up"),
+        (67, ("HOST", "MACHINE", "STATE", "STARTED BY"), "ann@laptop: se-remote up"),
+        (61, ("HOST", "STATE", "STARTED BY"), "ann@laptop: se-remote up"),
+        (38, ("HOST", "STATE", "STARTED BY"), "ann@laptop: se-remote …"),
+        (10, ("HOST", "STATE", "STARTED BY"), "ann@lapto…"),
+    ],
+)
+def test_a_table_fits_the_terminal(width, header, by):
+    names, rows = fitted(HEADER, ROWS, width, ("PID", "MACHINE"))
+    assert (tuple(names), rows[0][-1]) == (header, by)
+    lines = table(names, rows).splitlines()
+    assert width is None or width < 30 or max(len(line) for line in lines) <= width
+
+
+def test_a_short_last_column_is_no_reason_to_drop_another():
+    names, _ = fitted(("A", "B"), [["x" * 10, "-"]], 13, ("A",))
+    assert names == ["A", "B"]
