@@ -123,9 +123,9 @@ ROWS = [["lab-pc", "robot@lab-pc.example", "ready", "4711", "ann@laptop: se-remo
     ("width", "header", "by"),
     [
         (None, HEADER, "ann@laptop: se-remote up"),
-        (68, HEADER, "ann@laptop: se-remote up"),
-        (67, ("HOST", "MACHINE", "STATE", "STARTED BY"), "ann@laptop: se-remote up"),
-        (61, ("HOST", "STATE", "STARTED BY"), "ann@laptop: se-remote up"),
+        (67, HEADER, "ann@laptop: se-remote up"),
+        (66, ("HOST", "MACHINE", "STATE", "STARTED BY"), "ann@laptop: se-remote up"),
+        (60, ("HOST", "STATE", "STARTED BY"), "ann@laptop: se-remote up"),
         (38, ("HOST", "STATE", "STARTED BY"), "ann@laptop: se-remote …"),
         (10, ("HOST", "STATE", "STARTED BY"), "ann@lapto…"),
     ],
