@@ -150,7 +150,7 @@ def test_user_workdir_login_and_environment(world, boxes):
         (Container("nav", engine="podman-x"), "container", "no podman-x on this machine", "install podman-x"),
         (Container("nav", user="nobody-x"), "container", "has no user nobody-x", "set `user`"),
         (Container("nav", workdir="/no/such"), "container", "no /no/such in the", "`docker.workdir`"),
-        (Container("stops"), "container", "exited at once (exit code 3)", "on the machine: docker logs stops"),
+        (Container("stops"), "container", "exited at once (exit code 3)", "machine: docker logs stops"),
         (Container("sleeps"), "container", "is paused", "on the machine: docker unpause sleeps"),
     ],
     ids=["unknown", "image", "engine", "user", "workdir", "exits", "paused"],
