@@ -10,6 +10,7 @@ import os
 import re
 import shutil
 import sys
+import textwrap
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -163,11 +164,24 @@ class Output:
             self._clear_live()
             self._live_text = ""
             label = self._styled("error:", "error", self.live)
-            print(f"{label} {self.typed(str(error))}", file=self._err)
+            first, *rest = self.typed(str(error)).split("\n")
+            print(self.folded(f"error: {first}").replace("error:", label, 1), file=self._err)
+            for line in rest:
+                print(line if line.startswith(" ") else self.folded(line), file=self._err)
             next_step = error.next_step if isinstance(error, LauncherError) else ""
             for line in self.typed(next_step).splitlines():
                 print(f"  try: {line}", file=self._err)
             self._err.flush()
+
+    def folded(self, text: str) -> str:
+        """A paragraph, broken between words where stderr is a terminal."""
+        if not self._err.isatty():
+            return text
+        indent = text[: len(text) - len(text.lstrip())]
+        width = max(_LEAST, shutil.get_terminal_size().columns - 1)
+        return textwrap.fill(
+            text, width, subsequent_indent=f"{indent}  ", break_long_words=False, break_on_hyphens=False
+        )
 
     @property
     def unicode(self) -> bool:

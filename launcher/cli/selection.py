@@ -96,7 +96,7 @@ class Selection:
         try:
             specs = inventories.resolve_machine_args(hosts, self.inventory, self.settings, places=True)
         except InventoryError as error:
-            if not known:
+            if not known or self.left_out:
                 raise
             near = [one for name in hosts for one in difflib.get_close_matches(name, known, 1)]
             hint = f"did you mean the process {json.dumps(near[0], ensure_ascii=False)}?" if near else (
@@ -140,7 +140,7 @@ def select_standing(args: argparse.Namespace, output: Output) -> Selection:
         )
         output.say(f"warning: the inventory has mistakes{left}", "warning")
         for problem in selection.inventory.problems:
-            output.say(f"  {problem}")
+            output.say(output.folded(f"  {problem}"))
     return selection
 
 

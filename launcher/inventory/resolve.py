@@ -12,6 +12,7 @@ from launcher.inventory.kinds import Field, Text
 from launcher.inventory.params import names_in
 from launcher.inventory.report import Place, Report, listing
 from launcher.inventory.specs import Resolver, variant_params
+from launcher.inventory.standing import ALL_OF_IT
 from launcher.model import HostSpec, Problem, ProcessSpec
 
 _NO_PARAMS: Mapping[str, str] = {}
@@ -207,8 +208,8 @@ def unknown_host(document: Document, name: str, text: str) -> Problem:
     if name in document.processes:
         hint = f"to start it: se-remote run; hosts: {', '.join(known)}"
         report.add(Place(document.file), f'"{name}" is a process, not a host', hint)
-    elif name in document.left_out:
-        hint = "cure that, or name its machine: se-remote COMMAND user@machine"
+    elif name in document.left_out or ALL_OF_IT in document.left_out:
+        hint = "cure that, or name its machine: user@machine"
         report.add(
             Place(document.file), f'it is not clear where "{name}" is: what the file says is wrong', hint
         )

@@ -245,7 +245,7 @@ def test_a_file_that_is_no_yaml_leaves_machines_by_themselves(terminal):
     terminal.needs_local_for_itself()
     (terminal.folder / "se-remote.yaml").write_text("hosts: {lab-pc: [\n")
     refused = terminal.se_remote("kill", "lab-pc")
-    assert refused.code == 2 and "is not YAML" in refused.err and 'unknown host "lab-pc"' in refused.err
+    assert refused.code == 2 and "is not YAML" in refused.err and 'not clear where "lab-pc" is' in refused.err
     unreachable = terminal.se_remote("kill", "nobody@127.0.0.1:1")
     assert unreachable.code == 3 and "is not YAML" in unreachable.err
     assert terminal.se_remote("kill", "--all").code == 2

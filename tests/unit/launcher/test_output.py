@@ -140,3 +140,15 @@ def test_a_table_fits_the_terminal(width, header, by):
 def test_a_short_last_column_is_no_reason_to_drop_another():
     names, _ = fitted(("A", "B"), [["x" * 10, "-"]], 13, ("A",))
     assert names == ["A", "B"]
+
+
+def test_an_error_is_broken_between_words_and_its_commands_are_not(output, screen):
+    tail = "    | a line of its log that is longer than that"
+    text = f"lab-pc: start: the server ended at once, and nobody knows why\n{tail}"
+    output.error(LauncherError(text, "se-remote logs a-host-with-a-name-that-is-long"))
+    assert screen.getvalue().replace("\033[31m", "").replace("\033[0m", "").splitlines() == [
+        "error: lab-pc: start: the server ended",
+        "  at once, and nobody knows why",
+        tail,
+        "  try: se-remote logs a-host-with-a-name-that-is-long",
+    ]
