@@ -138,7 +138,7 @@ def select_standing(args: argparse.Namespace, output: Output) -> Selection:
             if selection.left_out
             else ""
         )
-        output.say(f"warning: the inventory has mistakes{left}", "warning")
+        output.say(output.folded(f"warning: the inventory has mistakes{left}"), "warning")
         for problem in selection.inventory.problems:
             output.say(output.folded(f"  {problem}"))
     return selection
