@@ -5,10 +5,12 @@
 | what an entry runs (cmd, env, setup, depends, push, …)               | nothing: where it runs is clear     |
 | where it is or how it is stopped (machine, ssh, docker, host, …),    | the entry, and what has it as host  |
 | an unknown key of it, its name                                       | or jumps through it                 |
+| an entry that has the name of a key, or keys but not the needed one, | what stands above it, too: a line   |
+| or the name of another                                               | that slipped may have cut that off  |
 | a variant, in such a key                                             | the variant                         |
 | a name or alias that two have                                        | that name                           |
-| `context` but for its params, `hosts` or `processes` as a whole, the | everything: each entry may be meant |
-| YAML itself where values are shared by anchors, or it is not YAML    |                                     |
+| `context` but for its params, `hosts` or `processes` as a whole, a   | everything: each entry may be meant |
+| key at the top, YAML where anchors share values, or it is not YAML   |                                     |
 
 An entry is never taken for what it may not be: a machine that cannot be read must not become this one.
 """
@@ -16,7 +18,7 @@ An entry is never taken for what it may not be: a machine that cannot be read mu
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from launcher.inventory.entries import LOCAL, Document, Entry, Variant
@@ -26,7 +28,8 @@ from launcher.model import Problem
 
 ALL_OF_IT = "all of it"
 _PLACE = frozenset(("machine", "ssh", "docker", "host", "session", "persistent", "force_sigquit"))
-_RUNS = frozenset((*HOST_KEYS, *HOST_VARIANT_KEYS, *PROCESS_KEYS)) - _PLACE
+_KEYS = frozenset((*HOST_KEYS, *HOST_VARIANT_KEYS, *PROCESS_KEYS))
+_RUNS = _KEYS - _PLACE
 """Keys that say nothing of where something is and how it is stopped."""
 
 
@@ -37,13 +40,14 @@ def standing(document: Document, problems: Sequence[Problem], *, shared: bool) -
     """
     entries = {**document.hosts, **document.processes}
     names = {entry.name: None for entry in entries.values() if entry is not LOCAL}
-    if shared or any(_of_everything(problem.path, document) for problem in problems):
+    if shared or any(_of_everything(problem.path, document, names) for problem in problems):
         hosts = {"local": LOCAL} if document.hosts.get("local") is LOCAL else {}
         return replace(document, hosts=hosts, processes={}, aliases={}, left_out=tuple(names) or (ALL_OF_IT,))
     paths = [problem.path for problem in problems]
     twice = document.hosts.keys() & document.processes.keys()
     bad = {name for name, entry in entries.items() if name in twice or _unclear(entry, paths)}
-    bad |= set(_unread(paths, names))
+    bad |= {name for name in map(_named, paths) if name and name not in names}
+    bad |= {name for problem in problems for name in _cut_off(problem, entries)}
     while True:  # who needs one of them to be reached is as unclear
         more = {name for name, entry in entries.items() if _reached_by(entry, document) & bad} - bad
         if not more:
@@ -65,20 +69,36 @@ def standing(document: Document, problems: Sequence[Problem], *, shared: bool) -
     )
 
 
-def _of_everything(path: str, document: Document) -> bool:
-    if path == "context" or path.startswith("context."):
-        return path != "context.params" and not path.startswith("context.params.")
-    return path.startswith(".") or path in (("",) if document.plain else ("", "hosts", "processes"))
+def _of_everything(path: str, document: Document, names: Collection[str]) -> bool:
+    """Also what is not known at the top: it may be a misspelt `context`."""
+    if path == "context.params" or path.startswith("context.params."):
+        return False
+    if document.plain:
+        return not any(path == name or path.startswith(f"{name}.") for name in names)
+    return not path.startswith(("hosts.", "processes."))
 
 
-def _unread(paths: Iterable[str], names: Collection[str]) -> Iterator[str]:
-    """Entries of which nothing could be read, and what stands at the top that is not known."""
-    for path in paths:
-        section, _, name = path.partition(".")
-        if section not in ("context", *names) and not name:
-            yield section
-        elif section in ("hosts", "processes") and "." not in name and name not in names:
-            yield name
+def _named(path: str) -> str:
+    """The entry that the path names as a whole: it cannot be read, lacks something, or stands there twice."""
+    section, _, name = path.partition(".")
+    return name if section in ("hosts", "processes") and "." not in name else ""
+
+
+def _cut_off(problem: Problem, entries: Mapping[str, Entry]) -> list[str]:
+    """What stands above an entry that may be a line that slipped, and has the last keys of that."""
+    name = _named(problem.path)
+    above = [entry for entry in entries.values() if entry is not LOCAL and entry.place.line < problem.line]
+    if not (name and above):
+        return []
+    cut, entry = max(above, key=lambda one: one.place.line), entries.get(name)
+    if entry is None:  # nothing of it could be read
+        slipped = name in _KEYS or (cut.is_process and not {"host", "machine"} & set(cut.fields))
+    elif entry.place.line != problem.line:  # it stands there twice
+        slipped = True
+    else:
+        whole = "cmd" if entry.is_process else "machine"
+        slipped = name in _KEYS or (whole not in entry.fields and not _PLACE.isdisjoint(entry.fields))
+    return [cut.name] if slipped else []
 
 
 def _unclear(entry: Entry | Variant, paths: Iterable[str]) -> bool:

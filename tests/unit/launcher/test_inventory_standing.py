@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from launcher import inventory
@@ -69,19 +71,21 @@ def test_a_mistake_in_what_runs_leaves_nothing_out(old, new):
     ("old", "new", "left_out"),
     [
         ("robot@arm.example", "robot@@arm", {"arm", "nav"}),
-        ("machine: robot@arm.example, ", "", {"arm", "nav"}),
+        ("machine: robot@arm.example, ", "", {"arm", "nav", "lab-pc", "core"}),
         ("docker: arm_driver", "dokcer: arm_driver", {"arm", "nav"}),
         ("docker: arm_driver", "docker: {container: arm, image: x}", {"arm", "nav"}),
         ("docker: arm_driver", "docker: arm_driver, machine: robot@b.example", {"arm", "nav"}),
         ("{machine: robot@arm.example, docker: arm_driver}", "", {"arm", "nav"}),
+        ("{machine: robot@arm.example, docker: arm_driver}", "robot@arm.example", {"arm", "nav"}),
         ("{machine: me@gate.example}", "{machine: [7]}", {"gate", "lab-pc", "core"}),
         ("{machine: me@gate.example}", "", {"gate", "lab-pc", "core"}),
         ("cmd: core, host: lab-pc", "cmd: core, host: lab-cp", {"core"}),
+        ("cmd: core, host: lab-pc}", "cmd: core}\n  a host: lab-pc", {"core", "a host"}),
         ("cmd: here", "cmd: here, session: a.b", {"here"}),
         ("  here: {cmd: here}", "  lab: {cmd: here}", {"lab"}),
         ("  here: {cmd: here}", "  gate: {cmd: here}", {"gate", "lab-pc", "core"}),
         ("  here: {cmd: here}", "  here: {cmd: here}\n  here: {cmd: there}", {"here"}),
-        ("  here: {cmd: here}", "\nrobots: {}", {"robots"}),
+        ("  here: {cmd: here}", "  here: {machine: local}", {"here", "nav"}),
     ],
 )
 def test_a_mistake_in_where_it_is_leaves_out_what_it_concerns(old, new, left_out):
@@ -100,6 +104,9 @@ def test_a_mistake_in_where_it_is_leaves_out_what_it_concerns(old, new, left_out
         ("processes:", "hosts:"),
         ("  here: {cmd: here}", "  here: {cmd: &x here, cmd: there}\n  more: {cmd: *x}"),
         ("cmd: here", "cmd: [here"),
+        ("context:", "contxt:"),
+        ("context:", "con.text:"),
+        ("  here: {cmd: here}", "robots: {}"),
     ],
 )
 def test_a_mistake_that_may_concern_each_leaves_out_all(old, new):
@@ -164,3 +171,52 @@ def test_more_mistakes_than_are_listed_leave_out_all():
     many = "".join(f"  h{number}: {{machine: robot@m, leese: 1}}\n" for number in range(150))
     found = read_standing(f"hosts:\n{many}  good: {{machine: robot@good}}\n")
     assert found.hosts() == ["local"]
+
+
+LONG = """context:
+  session: lab
+hosts:
+  gate:
+    machine: me@gate.example
+  lab-pc:
+    machine: robot@lab-pc.example
+    ssh: {jump: gate}
+    variants:
+      moved: {machine: robot@other.example}
+  arm:
+    machine: robot@arm.example
+    docker: arm_driver
+    setup: source x
+processes:
+  core:
+    cmd: core
+    host: lab-pc
+  nav:
+    cmd: nav
+    machine: you@there.example
+    force_sigquit: true
+""".splitlines()
+
+
+def test_a_line_that_slipped_puts_nothing_elsewhere():
+    """Whatever line is lost, indented, or stands in another place, too: what stands is where it was."""
+
+    def places(found: inventory.Inventory) -> dict[str, object]:
+        hosts = {name: found.place_of_host(name) for name in found.hosts()}
+        processes = {name: found.place_of_process(name) for name in found.processes()}
+        return {name: replace(spec, source="") for name, spec in [*hosts.items(), *processes.items()]}
+
+    right = places(inventory.read("\n".join(LONG)))
+    slipped = [[*LONG[:at], *LONG[at + 1 :]] for at in range(len(LONG))]
+    slipped += [
+        [*LONG[:at], new, *LONG[at + 1 :]] for at, line in enumerate(LONG) for new in (f"  {line}", line[2:])
+    ]
+    slipped += [[*LONG[:at], line, *LONG[at:]] for at in range(len(LONG)) for line in LONG]
+    wrong = 0
+    for lines in slipped:
+        found = read_standing("\n".join(lines))
+        if found.problems:
+            wrong += 1
+            there = {name: spec for name, spec in places(found).items() if name != "local"}
+            assert there == {name: right.get(name) for name in there}, "\n".join(lines)
+    assert wrong > 300
