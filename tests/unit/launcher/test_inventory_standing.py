@@ -202,9 +202,9 @@ def test_a_line_that_slipped_puts_nothing_elsewhere():
     """Whatever line is lost, indented, or stands in another place, too: what stands is where it was."""
 
     def places(found: inventory.Inventory) -> dict[str, object]:
-        hosts = {name: found.place_of_host(name) for name in found.hosts()}
-        processes = {name: found.place_of_process(name) for name in found.processes()}
-        return {name: replace(spec, source="") for name, spec in [*hosts.items(), *processes.items()]}
+        hosts = {name: replace(found.place_of_host(name), source="") for name in found.hosts()}
+        processes = {name: replace(found.place_of_process(name), source="") for name in found.processes()}
+        return {**hosts, **processes}
 
     right = places(inventory.read("\n".join(LONG)))
     slipped = [[*LONG[:at], *LONG[at + 1 :]] for at in range(len(LONG))]
