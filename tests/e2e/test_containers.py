@@ -104,7 +104,7 @@ def test_a_leftover_is_replaced_and_what_is_foreign_is_not(world, boxes):
     assert private.wait_until(lambda: boxes.dockerd.containers() == [], 20)
     boxes.create(name)
     error = refused(world, host)
-    assert "not ours" in str(error) and error.next_step == f"docker rm -f {name}"
+    assert "not ours" in str(error) and error.next_step == f"on the machine: docker rm -f {name}"
 
 
 def world_uid() -> int:
