@@ -50,6 +50,9 @@ GUARD: Final = (
 )
 """What a created container runs: it ends when no wrapper of ours has lived in it for so long."""
 
+THERE: Final = "on the machine:"
+"""Before a command that is to be typed there, not here."""
+
 _ENTER: Final = r"""
 enter() {
   field at container
@@ -57,11 +60,11 @@ enter() {
     refuse container "there is no $engine on this machine (PATH=$PATH)" "$install"
   [ -n "$key" ] || key=se-remote-$uid-$name
   if [ ! -e "$base" ] && [ ! -h "$base" ]; then mkdir -m 700 "$base" 2>/dev/null; fi
-  guard_base || refuse container "cannot create $base" "df -h /tmp; ls -ld $base"
+  guard_base || refuse container "cannot create $base" "$on_it df -h /tmp; ls -ld $base"
   marks; tries=0
   up_seconds
   until mkdir -p "$users" && printf 'until %s %s\n' "$((up + takes))" "$boot" >"$users/$token"; do
-    tries=$((tries + 1)); [ "$tries" -lt 60 ] || refuse container "cannot write to $base" "df -h $base"
+    tries=$((tries + 1)); [ "$tries" -lt 60 ] || refuse container "cannot write to $base" "$on_it df -h $base"
     nap
   done 2>/dev/null
   tries=0
@@ -101,13 +104,13 @@ whose_start() {
 }
 fail() { leave_box "$token"; rmdir "$base" 2>/dev/null; refuse container "$@"; }
 give_up() {
-  [ "$status" != silent ] || fail "$trouble" "sudo systemctl restart docker"
+  [ "$status" != silent ] || fail "$trouble" "$on_it sudo systemctl restart docker"
   case $trouble in
     *[Pp]ermission\ denied*)
       fail "no permission to talk to $engine: $trouble" \
-        "sudo usermod -aG docker $(id -un), then log in again" ;;
+        "$on_it sudo usermod -aG docker $(id -un), then log in again" ;;
     *Cannot\ connect*|*daemon\ running*|*onnection\ refused*|*ping\ server*|*connect:\ no\ such*)
-      fail "the $engine daemon does not answer: $trouble" "sudo systemctl start docker" ;;
+      fail "the $engine daemon does not answer: $trouble" "$on_it sudo systemctl start docker" ;;
   esac
 }
 find_box() {
@@ -117,39 +120,42 @@ find_box() {
       give_up
       names=$(D ps -a --format '{{.Names}}' 2>/dev/null)
       frame names; printf '%s\n' "$names"
-      fail "there is no container called $key" "$engine ps -a"
+      fail "there is no container called $key" "$on_it $engine ps -a"
     }
     case $status in
       running) whose_start; return 0 ;;
-      paused) fail "container $key is paused" "$engine unpause $key" ;;
+      paused) fail "container $key is paused" "$on_it $engine unpause $key" ;;
       restarting|removing) ;;
       *)
         printf '%s\n' "$box" >"$ours"; how=started
         trouble=$(D start "$key" 2>&1 >/dev/null) ||
-          { give_up; rm -f "$ours"; fail "container $key cannot be started: $trouble" "$engine logs $key"; }
+          { give_up; rm -f "$ours"
+            fail "container $key cannot be started: $trouble" "$on_it $engine logs $key"; }
         begun_at "$box" >"$ours"
         nap; nap; nap
         look_at_box "$key" && [ "$status" = running ] && return 0
         rm -f "$ours"
         said=$(D logs --tail 10 "$key" 2>&1); frame log; printf '%s\n' "$said"
-        fail "container $key exited at once (exit code $exited)" "$engine logs $key" ;;
+        fail "container $key exited at once (exit code $exited)" "$on_it $engine logs $key" ;;
     esac
-    tries=$((tries + 1)); [ "$tries" -lt 100 ] || fail "container $key is $status" "$engine inspect $key"
+    tries=$((tries + 1))
+    [ "$tries" -lt 100 ] || fail "container $key is $status" "$on_it $engine inspect $key"
     nap
   done
 }
 make_box() {
   tries=0
   while :; do
-    tries=$((tries + 1)); [ "$tries" -lt 60 ] || fail "a container cannot be made: $trouble" "$engine ps -a"
+    tries=$((tries + 1))
+    [ "$tries" -lt 60 ] || fail "a container cannot be made: $trouble" "$on_it $engine ps -a"
     if look_at_box "$key"; then
-      [ -n "$config" ] || fail "there is a container called $key that is not ours" "$engine rm -f $key"
+      [ -n "$config" ] || fail "there is a container called $key that is not ours" "$on_it $engine rm -f $key"
       case $status in
         running)
           purge_marks
           [ "$config" = "$wanted" ] && return 0
           set -- "$users"/*; [ "$#" = 1 ] || return 0 ;;
-        paused) [ "$config" = "$wanted" ] && fail "container $key is paused" "$engine unpause $key" ;;
+        paused) [ "$config" = "$wanted" ] && fail "container $key is paused" "$on_it $engine unpause $key" ;;
         created) [ "$tries" -gt 40 ] || { nap; continue; } ;;
         removing) nap; continue ;;
       esac
@@ -157,11 +163,12 @@ make_box() {
       D rm -f "$box" >/dev/null 2>&1
       continue
     fi
-    missing || { give_up; fail "$engine does not answer as it should: $trouble" "$engine info"; }
+    missing || { give_up; fail "$engine does not answer as it should: $trouble" "$on_it $engine info"; }
     D image inspect "$image" >/dev/null 2>&1 || {
       field note "pulling $image"
       trouble=$(D pull -q "$image" 2>&1 >/dev/null) ||
-        { give_up; fail "image $image is not there and cannot be pulled: $trouble" "$engine pull $image"; }
+        { give_up
+          fail "image $image is not there and cannot be pulled: $trouble" "$on_it $engine pull $image"; }
     }
     field note "creating a container from $image"
     if trouble=$(run_box 2>&1 >/dev/null); then
@@ -169,14 +176,14 @@ make_box() {
       nap
       look_at_box "$key" && [ "$status" = running ] && return 0
       fail "the container made from $image exited at once (exit code ${exited:-?})" \
-        "by hand: $engine run --rm -it --entrypoint sh $image"
+        "$on_it $engine run --rm -it --entrypoint sh $image"
     fi
     case $trouble in *already\ in\ use*|*"is being removed"*|*"removal of container"*) nap; continue ;; esac
     D rm -f "$key" >/dev/null 2>&1
     case $trouble in
       *'"sh"'*|*': sh:'*) fail "there is no sh in $image: $trouble" "use an image with a POSIX shell" ;;
     esac
-    fail "$engine run failed: $trouble" "look at \`run\` of the host; by hand: $engine run --rm -it $image"
+    fail "$engine run failed: $trouble" "look at \`run\` of the host; $on_it $engine run --rm -it $image"
   done
 }
 """
@@ -204,7 +211,7 @@ hold() {
         [ -z "$set" ] || printf "export %s='%s'\n" "$variable" "$(printf '%s' "$value" | sed "s/'/'\\\\''/g")"
       done; printf '%s' "$holder"; } >"$run/run.$token" &&
     printf '%s\n' "$engine" "$box" "$key" "$user" "$inside" "$token" >"$run/container.$token" &&
-    true >>"$run/server.log" || refuse tmux "cannot write to $run" "df -h $base"
+    true >>"$run/server.log" || refuse tmux "cannot write to $run" "$on_it df -h $base"
   open_window sh "$run/run.$token" hold "$logs" || {
     rm -f "$run/wrapper.$token" "$run/run.$token" "$run/container.$token"
     refuse tmux "cannot open a window: $trouble" "tmux -S $base/tmux new-session"
@@ -286,7 +293,7 @@ def enter(spec: HostSpec, slug: str, *, base: str, nonce: str, token: str) -> by
         "nonce": nonce, "token": token, "base": base, "name": slug, "engine": box.engine,
         "key": box.name or "", "image": box.image or "", "wanted": config_of(box), "install": install,
         "exclusive": "yes" if spec.exclusive else "no", "stay": str(int(STAY_S + spec.ready_timeout)),
-        "takes": str(int((PULL_S if box.image else ENTER_S) + STAY_S + spec.ready_timeout)),
+        "on_it": THERE, "takes": str(int((PULL_S if box.image else ENTER_S) + STAY_S + spec.ready_timeout)),
         "as": _as(box.user or ""),
     }  # fmt: skip
     run = f'run_box() {{ D {quote(words)} "$key" {quote([*labels, GUARD])}; }}'
@@ -313,7 +320,7 @@ def hold(spec: HostSpec, slug: str, box: Box, *, base: str, nonce: str, token: s
     values = {
         "nonce": nonce, "token": token, "base": base, "name": slug, "engine": box.engine, "box": box.id,
         "key": box.key, "user": box.user, "inside": inside, "holder": holder, "environment": _ENVIRONMENT,
-        "session": tmux.session_name(spec.session),
+        "session": tmux.session_name(spec.session), "on_it": THERE,
     }  # fmt: skip
     parts = [wrapper.COMMON, tmux.SHELL_FUNCTIONS, scripts.REPLY, scripts.PLACE, BOX, _HOLD]
     return scripts.script(values, [*parts, "place", "marks", "hold"])
@@ -380,15 +387,18 @@ def why(box: Box, seen: BoxState) -> tuple[str, str]:
     if seen.status == "running":
         return "", ""
     if seen.status == "paused":
-        return f"container {box.key} is paused", f"{box.engine} unpause {box.key}"
+        return f"container {box.key} is paused", f"{THERE} {box.engine} unpause {box.key}"
     if seen.status == "silent":
-        return f"{box.engine} does not answer", f"{box.engine} info"
+        return f"{box.engine} does not answer", f"{THERE} {box.engine} info"
     if seen.status in ("removed", "removing"):
-        return f"container {box.key} was removed", f"{box.engine} ps -a"
+        return f"container {box.key} was removed", f"{THERE} {box.engine} ps -a"
     if seen.status == "unknown":
-        return f"{box.engine} does not say how container {box.key} is: {seen.trouble}", f"{box.engine} info"
+        return (
+            f"{box.engine} does not say how container {box.key} is: {seen.trouble}",
+            f"{THERE} {box.engine} info",
+        )
     how = "out of memory" if seen.oom else f"exit code {seen.code}"
-    return f"container {box.key} is {seen.status} ({how})", f"{box.engine} logs {box.key}"
+    return f"container {box.key} is {seen.status} ({how})", f"{THERE} {box.engine} logs {box.key}"
 
 
 def failure(host: str, box: Box, seen: BoxState, said: str) -> StageError:
@@ -400,5 +410,5 @@ def failure(host: str, box: Box, seen: BoxState, said: str) -> StageError:
         cause, step = f"container {box.key} has no user {box.user}", "set `user` under `docker`"
     return StartFailed(
         host, Stage.CONTAINER, cause or f"{box.engine} exec failed: {said.strip()}",
-        step or f"by hand: {box.engine} exec -it {box.key} sh",
+        step or f"{THERE} {box.engine} exec -it {box.key} sh",
     )  # fmt: skip

@@ -403,7 +403,7 @@ class Launcher:
             if self._inventory is None:
                 return None
             try:
-                spec = self._inventory.resolve(name)
+                spec = self._inventory.place_of_host(name)
             except LauncherError:
                 return None
             return spec.machine, spec.ssh

@@ -11,10 +11,10 @@ from dataclasses import dataclass, field
 
 from launcher import inventory as inventories
 from launcher import servers
-from launcher.errors import Conflict, LauncherError
+from launcher.errors import Conflict, InventoryError, LauncherError
 from launcher.inventory import Inventory, Settings
 from launcher.lease import Launcher
-from launcher.model import HostSpec, State
+from launcher.model import HostSpec, ProcessSpec, State
 from launcher.plan import HostStatus, Stopped
 from launcher.processes.graph import ends_with
 from launcher.processes.model import Change
@@ -51,7 +51,7 @@ class Takedown:
     outcome: dict[str, Ended] = field(default_factory=dict)
 
     def run(self) -> dict[str, Ended]:
-        """What became of each, in the order in which they were stopped. Raises InventoryError."""
+        """What became of each, in the order in which they were stopped."""
         rounds = ends_with(self.inventory, self.names)
         for names in rounds:
             ready = [name for name in names if not self._held(name)]
@@ -81,16 +81,27 @@ class Takedown:
         return {document.aliases.get(item.value, item.value) for item in depends}
 
     def _stop_processes(self, names: Iterable[str]) -> None:
-        named = {name: self.inventory.place_of_process(name, self.settings.params) for name in names}
+        named: dict[str, ProcessSpec] = {}
+        for name in names:
+            try:
+                named[name] = self.inventory.place_of_process(name, params=self.settings.params)
+            except InventoryError as error:
+                self._say(name, error)
         if named:
             for name, ended in self.launcher.stop_processes(named, force=self.force).items():
                 self._say(name, ended)
 
     def _stop_hosts(self, names: Sequence[str]) -> None:
         """With their variants. One that was not named itself is only stopped if it is there."""
-        if not names:
+        specs: list[HostSpec] = []
+        settings = Settings(params=self.settings.params)
+        for name in names:
+            try:
+                specs += inventories.resolve_machine_args([name], self.inventory, settings, places=True)
+            except InventoryError as error:
+                self._say(name, error)
+        if not specs:
             return
-        specs = inventories.resolve_machine_args(names, self.inventory, Settings(params=self.settings.params))
         found = [
             (spec, status)
             for spec, status in self.launcher.survey(specs)

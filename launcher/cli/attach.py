@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from launcher import plan
-from launcher.cli.selection import Selection, select
+from launcher.cli.output import Output
+from launcher.cli.selection import Selection, select_standing
 from launcher.errors import InventoryError, LauncherError
 from launcher.model import Machine, Problem, SshOptions
 from launcher.processes import looking, seeing
@@ -28,7 +29,7 @@ def run(args: argparse.Namespace) -> int:
         raise InventoryError([Problem("attach: it needs a terminal")], f"se-remote logs {args.name} -f")
     from launcher.lease import Launcher
 
-    selection = select(args)
+    selection = select_standing(args, Output(inventory=args.inventory))
     hosts, processes = selection.mixed([args.name])
     launcher = Launcher(selection.inventory, environ=selection.environ, ask=selection.ask)
     try:
@@ -73,7 +74,7 @@ def words_for(
         inventory = selection.inventory
         if inventory is None or inventory.canonical(host) is None:
             return None
-        spec = inventory.resolve(host, params=selection.settings.params)
+        spec = inventory.place_of_host(host, selection.settings.params)
         return spec.machine, spec.ssh
 
     home = selection.environ.get("HOME") or str(Path.home())

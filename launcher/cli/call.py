@@ -32,7 +32,7 @@ EXIT_FAILED, EXIT_USAGE = 1, 2
 
 def run(args: argparse.Namespace) -> int:
     """Runs one of the two; the exit code is that of the action's result."""
-    output = Output()
+    output = Output(inventory=args.inventory)
     try:
         if args.command == "actions":
             return _interruptible(_actions(args, output), output)

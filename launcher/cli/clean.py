@@ -23,12 +23,12 @@ def run(args: argparse.Namespace) -> int:
     """Cleans every named host and process, all machines side by side; 3 when one could not be reached."""
     from launcher.lease import Launcher
 
-    output = Output()
+    output = Output(inventory=args.inventory)
     selection = select(args)
     if args.host:
         specs, processes = selection.mixed(args.host)
     else:
-        specs, processes = selection.all_hosts(), selection.processes()
+        specs, processes = selection.all()
     subjects = [Subject.of(name, spec) for name, spec in processes.items()]
     places = _places(specs, subjects)
     launcher = Launcher(selection.inventory, environ=selection.environ, ask=selection.ask)
@@ -74,7 +74,7 @@ def _report(answers: Sequence[_Answer], output: Output, dry: bool) -> int:
             continue
         total += sum(amount for kind, amount, _ in answer.items if kind != "used")
         for line in _lines(names, answer, dry) or [f"{name}: nothing to remove" for name in everybody]:
-            output.result(line)
+            output.result(output.typed(line))
     output.result(f"{'would free' if dry else 'freed'} {size(total)}")
     return code
 

@@ -60,7 +60,7 @@ class _Patient:
 
 def run(args: argparse.Namespace) -> int:
     """Examines the hosts and prints the checklist."""
-    output = Output()
+    output = Output(inventory=args.inventory)
     selection = select(args)
     patients = _patients(args.host, selection)
     found = [patient for patient in patients if patient.spec is not None and patient.runs]
@@ -292,13 +292,13 @@ def _shown(finding: Finding, signs: Mapping[Level, str], output: Output) -> Iter
     sign = output.coloured(f"{signs[finding.level]:<2}", _STYLES[finding.level])
     unseen = finding.level is Level.UNSEEN
     pad = " " * (5 if unseen else _WIDTH + 6)
-    texts = finding.text.splitlines() or [""]
+    texts = output.typed(finding.text).splitlines() or [""]
     if unseen:
         texts = [f"{finding.check}: {texts[0]}"]
     first, *rest = [line for text in texts for line in _broken(text, output.width, len(pad))]
     yield (f"  {sign} {first}" if unseen else f"  {sign} {finding.check:<{_WIDTH}} {first}").rstrip()
     yield from (f"{pad}{line}" for line in rest)
-    yield from (f"{pad}try: {cure}" for cure in finding.cures)
+    yield from (f"{pad}try: {output.typed(cure)}" for cure in finding.cures)
 
 
 def _broken(text: str, width: int | None, indent: int) -> list[str]:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
 
+from launcher import inventory as inventories
 from launcher.cli.selection import Selection
 from launcher.errors import InventoryError
+from launcher.inventory import Inventory
 from launcher.model import HostSpec, ProcessSpec
 
 Places = list[tuple[HostSpec, tuple[str, ...]]]
@@ -13,13 +15,18 @@ Places = list[tuple[HostSpec, tuple[str, ...]]]
 
 
 def processes(selection: Selection) -> dict[str, ProcessSpec]:
-    """Those of the inventory that have all their parameters."""
+    """Those of the inventory; a parameter that a variant would have to set counts as empty."""
+    inventory, settings = selection.inventory or Inventory(), selection.settings
+    unset = dict.fromkeys(inventory.known_params() - set(inventory.document.params), "")
     found = {}
-    for name in selection.inventory.processes() if selection.inventory is not None else ():
-        try:
-            found.update(selection.processes([name]))
-        except InventoryError:
-            continue  # `inventory check` says what is wrong with it
+    for name in inventory.processes():
+        variants = inventories.chosen_variants(inventory, name, settings)
+        for params in (settings.params, {**unset, **settings.params}):
+            try:
+                found[name] = inventory.resolve_process(name, variants, params)
+                break
+            except InventoryError:
+                continue  # `inventory check` says what is wrong with it
     return found
 
 

@@ -15,7 +15,7 @@ from launcher.lease import Launcher, Lease
 
 def run(args: argparse.Namespace) -> int:
     """Extends every named host, all side by side; the worst exit code of them."""
-    output = Output()
+    output = Output(inventory=args.inventory)
     selection = select(args)
     specs = selection.hosts(args.host)
     launcher = Launcher(selection.inventory, environ=selection.environ, ask=selection.ask)
@@ -29,7 +29,7 @@ def run(args: argparse.Namespace) -> int:
         if isinstance(outcome, LauncherError):
             output.error(outcome)
         else:
-            output.result(f"{name}: stays up {outcome}")
+            output.result(output.typed(f"{name}: stays up {outcome}"))
     return max((o.exit_code for o in outcomes if isinstance(o, LauncherError)), default=0)
 
 

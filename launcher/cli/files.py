@@ -36,7 +36,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _push(args: argparse.Namespace) -> int:
-    output = Output()
+    output = Output(inventory=args.inventory)
     folder = Path(args.folder)
     if not folder.is_dir():
         if folder.exists():
@@ -60,7 +60,7 @@ def _push(args: argparse.Namespace) -> int:
 
 
 def _pull(args: argparse.Namespace) -> int:
-    output = Output()
+    output = Output(inventory=args.inventory)
     into = Path(args.into or ".")
     kept = args.remote is None
     began = time.monotonic()

@@ -25,7 +25,8 @@ _NO_MACHINES = ("localhost", "github.com", "gitlab.com", "bitbucket.org")
 
 def run(args: argparse.Namespace) -> int:
     """Asks what it has to, writes the inventory and its schema, and says what to do next."""
-    output, path = Output(), Path(args.file)
+    path = Path(args.file)
+    output = Output(inventory=None if args.file == inventories.FILE_NAME else args.file)
     if path.exists() or path.is_symlink():
         raise _wrong(
             path, "is there already, and is not written over", f"edit it, or: --file {path.stem}-2.yaml"

@@ -4,21 +4,24 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Callable, Iterable
+import os
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from launcher import inventory as inventories
 from launcher.cli.init import name_schema, write_schema
 from launcher.cli.output import Output, table
 from launcher.cli.selection import Selection, need_file, select
+from launcher.crossing import crosses
 from launcher.errors import InventoryError
 from launcher.inventory import Inventory
-from launcher.model import Container, HostSpec
+from launcher.inventory.provision import is_path
+from launcher.model import Container, HostSpec, Problem
 
 
 def run(args: argparse.Namespace) -> int:
     """Runs one of the actions; raises InventoryError with everything that is wrong."""
-    output = Output()
+    output = Output(inventory=args.inventory)
     if args.action == "schema" and args.write:
         return _write_schema(select(args), output)
     if args.action == "schema":
@@ -50,18 +53,45 @@ def _check(args: argparse.Namespace, selection: Selection, output: Output) -> No
     ]
     if problems:
         raise InventoryError(problems)
-    for problem in _not_yet(inventory):
+    for problem in dict.fromkeys(_notes(inventory, selection.settings.params)):
         output.say(f"note: {problem}", "warning")
     hosts, processes = len(inventory.hosts()), len(inventory.processes())
     output.result(f"{path}: good: {_count(hosts, 'host')}, {_count(processes, 'process', 'es')}")
+    output.say("next: se-remote doctor")
 
 
-def _not_yet(inventory: Inventory) -> Iterable[object]:
+def _notes(inventory: Inventory, params: Mapping[str, str]) -> Iterable[Problem]:
+    """What is right by itself, but not in this version, or not on this machine: of each host and variant."""
     for name in inventory.hosts():
-        try:
-            yield from inventories.unsupported(inventory.resolve(name))
-        except InventoryError:
-            continue  # a host whose parameters come with a variant: `show` says what it needs
+        for variant in ("", *inventory.variants(name)):
+            try:
+                spec = inventory.resolve(name, [variant] if variant else [], params)
+            except InventoryError:
+                continue  # a host whose parameters come with a variant: `show` says what it needs
+            if not variant:
+                yield from inventories.unsupported(spec)
+            yield from (_missing(inventory, name, *one) for one in _not_here(spec))
+
+
+def _not_here(spec: HostSpec) -> Iterable[tuple[str, str]]:
+    """What keys name on this machine, and is not there."""
+    if crosses(spec):
+        for push in spec.push:
+            if push.folder and not os.path.isdir(os.path.expanduser(push.folder)):
+                yield "push", f"there is no folder {push.folder} on this machine"
+    for word in spec.provision.packages if spec.provision is not None else ():
+        if is_path(word) and not os.path.exists(os.path.expanduser(word)):
+            yield "provision", f"there is no {word} on this machine"
+    identity = spec.ssh.identity
+    if identity is not None and not os.path.isfile(os.path.expanduser(identity)):
+        yield "ssh.identity", f"there is no file {identity} on this machine"
+
+
+def _missing(inventory: Inventory, name: str, key: str, text: str) -> Problem:
+    entry = inventory.document.hosts[name]
+    field = entry.fields.get(key.partition(".")[0])
+    place = field.place if field is not None else entry.place
+    return Problem(text, place.file, place.line, f"{entry.place.path}.{key}")
 
 
 def _list(args: argparse.Namespace, selection: Selection, output: Output) -> None:
@@ -84,7 +114,15 @@ def _list(args: argparse.Namespace, selection: Selection, output: Output) -> Non
     rows = [[_cell(entry[key]) for key in ("host", "machine", "aliases", "variants")] for entry in entries]
     output.result(table(("HOST", "MACHINE", "ALIASES", "VARIANTS"), rows))
     if inventory.processes():
-        output.result("\nPROCESSES\n" + "\n".join(inventory.processes()))
+        header = ("PROCESS", "RUNS ON", "DEPENDS ON", "VARIANTS")
+        output.result("\n" + table(header, [_process(inventory, name) for name in inventory.processes()]))
+
+
+def _process(inventory: Inventory, name: str) -> list[str]:
+    entry = inventory.document.processes[name]
+    where = entry.value("host") or str(entry.value("machine") or "local")
+    depends = [item.value for item in entry.value("depends", ())]
+    return [name, where, _cell(depends), _cell(sorted(inventory.variants(name)))]
 
 
 def _show(args: argparse.Namespace, selection: Selection, output: Output) -> None:
@@ -120,7 +158,7 @@ def _cell(value: object) -> str:
         return ", ".join(str(item) for item in value)
     if isinstance(value, Container):
         return value.name or f"image {value.image}"
-    return f"{value:g}" if isinstance(value, float) else str(value)
+    return f"{value:g} s" if isinstance(value, float) else str(value)
 
 
 def _count(number: int, word: str, plural: str = "s") -> str:

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 
 from launcher import servers
 from launcher.cli.output import Output
-from launcher.cli.selection import select
-from launcher.errors import LauncherError
+from launcher.cli.selection import Selection, select_standing
+from launcher.errors import InventoryError, LauncherError
 from launcher.inventory import Inventory, Settings
-from launcher.model import HostSpec, State
+from launcher.model import HostSpec, Problem, State
 from launcher.plan import SILENT, UNSAFE, Stopped, is_machine
 from launcher.processes.graph import ends_with
 from launcher.processes.model import Change
@@ -32,13 +32,17 @@ def run(args: argparse.Namespace) -> int:
     """Stops everything that is named, with what depends on it; the worst exit code of them."""
     from launcher.lease import Launcher
 
-    output = Output()
-    selection = select(args)
+    output = Output(inventory=args.inventory)
+    selection = select_standing(args, output)
     inventory = selection.inventory or Inventory()
-    hosts, processes = selection.mixed(args.host) if not args.all else (selection.all_hosts(), {})
-    names = inventory.processes() if args.all else list(processes)
+    wrong: list[Problem] = []
+    if args.all:
+        hosts, processes, wrong = selection.everything()
+        wrong += _left_out(selection)
+    else:
+        hosts, processes = selection.mixed(args.host)
     plain = [spec.name for spec in hosts if spec.name in inventory.hosts()]
-    together = {name for names in ends_with(inventory, [*names, *plain]) for name in names}
+    together = {name for names in ends_with(inventory, [*processes, *plain]) for name in names}
     launcher = Launcher(
         selection.inventory,
         environ=selection.environ,
@@ -47,13 +51,25 @@ def run(args: argparse.Namespace) -> int:
         what="se-remote kill",
     )
     try:
-        if together == set(plain):
-            return _kill_hosts(launcher, hosts, args, output)
-        code = _take_down(launcher, inventory, selection.settings, [*names, *plain], args, output)
-        rest = [spec for spec in hosts if spec.name not in plain]
-        return max(code, _kill_hosts(launcher, rest, args, output) if rest else 0)
+        code = 0
+        rest = hosts
+        if together != set(plain):
+            code = _take_down(launcher, inventory, selection.settings, [*processes, *plain], args, output)
+            rest = [spec for spec in hosts if spec.name not in plain]
+        if rest:
+            code = max(code, _kill_hosts(launcher, rest, args, output))
     finally:
         launcher.close()
+    if wrong:
+        step = "cure that, then: se-remote kill --all\nse-remote kill user@machine, for all servers there"
+        output.error(InventoryError(wrong, step))
+        code = max(code, InventoryError.exit_code)
+    return code
+
+
+def _left_out(selection: Selection) -> list[Problem]:
+    names = ", ".join(selection.left_out)
+    return [Problem(f"not looked for, since it is unclear where they are: {names}")] if names else []
 
 
 def _take_down(

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Final, TypeVar
 from launcher.cli.arguments_seeing import ALL
 from launcher.cli.output import Output, size, table
 from launcher.cli.printer import Printer
-from launcher.cli.selection import select
+from launcher.cli.selection import select_standing
 from launcher.cli.since import parse_since
 from launcher.command import quote
 from launcher.errors import Aborted, InventoryError, LauncherError
@@ -60,8 +60,8 @@ def run(args: argparse.Namespace) -> int:
     """Prints the logs; 1 if there is none of one of them, 3 if a machine cannot be reached."""
     from launcher.lease import Launcher
 
-    output = Output()
-    selection = select(args)
+    output = Output(inventory=args.inventory)
+    selection = select_standing(args, output)
     wanted = _wanted(args, *selection.mixed(args.host))
     launcher = Launcher(selection.inventory, environ=selection.environ, ask=selection.ask)
     try:

@@ -274,10 +274,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stdout.flush()
         return code
     except LauncherError as error:
-        from launcher.cli.output import Output, typed
+        from launcher.cli.output import Output
 
-        error.next_step = typed(error.next_step, args)
-        Output().error(error)
+        Output(inventory=args.inventory).error(error)
         return error.exit_code
     except KeyboardInterrupt as interrupt:
         print("interrupted", file=sys.stderr)

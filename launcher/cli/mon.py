@@ -36,9 +36,9 @@ def run(args: argparse.Namespace) -> int:
         raise InventoryError([Problem("mon: it needs a terminal")], "se-remote status --watch")
     if shutil.which("tmux") is None:
         raise LauncherError("there is no tmux on this machine", "install tmux, or: se-remote logs NAME… -f")
-    output = Output()
+    output = Output(inventory=args.inventory)
     selection = select(args)
-    processes = selection.processes(args.host or None)
+    processes = selection.processes(args.host) if args.host else selection.all()[1]
     panes = _panes(selection, [Subject.of(name, spec) for name, spec in processes.items()], output)
     if not panes:
         output.say("no process of the inventory runs: nothing to show", "warning")

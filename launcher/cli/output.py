@@ -5,12 +5,12 @@ Rules: progress and errors go to stderr, results to stdout; colours and live lin
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import os
 import re
 import shutil
 import sys
+import textwrap
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -21,12 +21,20 @@ from launcher.errors import LauncherError
 from launcher.machines.runner import Asker
 from launcher.model import Event, Stage, State
 
+_OURS = re.compile(
+    r"(^|: |&& |\()se-remote (?=(?:actions|attach|call|clean|doctor|extend|inventory|kill|logs|mon|provision|"
+    r"pull|push|restart|run|status|up|with)\b)",
+    re.MULTILINE,
+)
+"""A command of ours that is to be tried, where nothing says yet which inventory is meant."""
 _LIVE_PERIOD = 0.1
 """Seconds between two redraws of the live line."""
 
 _COLOURS = {"error": "\033[31m", "warning": "\033[33m", "good": "\033[32m", "dim": "\033[2m"}
 _TELLING_APART = tuple(f"\033[{code}m" for code in (36, 33, 32, 35, 34, 96, 93, 92, 95, 94))
 _RESET = "\033[0m"
+_GAP = "  "
+_LEAST = 24
 
 _STATE_COLOURS = {
     State.READY: "good",
@@ -41,13 +49,22 @@ _STATE_COLOURS = {
 
 
 class Output:
-    """One command's terminal. Safe to call from any thread."""
+    """One command's terminal. Safe to call from any thread.
+
+    `inventory`: the one that the command line named; commands of ours that are to be tried name it, too.
+    """
 
     def __init__(
-        self, out: TextIO | None = None, err: TextIO | None = None, environ: Mapping[str, str] | None = None
+        self,
+        out: TextIO | None = None,
+        err: TextIO | None = None,
+        environ: Mapping[str, str] | None = None,
+        *,
+        inventory: str | None = None,
     ) -> None:
         self._out = out or sys.stdout
         self._err = err or sys.stderr
+        self._ours = quote(["se-remote", "-i", inventory]) if inventory else "se-remote"
         environ = os.environ if environ is None else environ
         plain = environ.get("NO_COLOR") or environ.get("TERM") == "dumb"
         self.live = self._err.isatty() and not plain
@@ -71,13 +88,17 @@ class Output:
     def say(self, text: str, style: str = "") -> None:
         """Progress or a remark, on stderr."""
         with self._lock:
-            line = self._styled(text, style, self.live)
+            line = self._styled(self.typed(text), style, self.live)
             if self._held is not None:
                 self._held.append(line)
                 return
             self._clear_live()
             print(line, file=self._err, flush=True)
             self._draw_live()
+
+    def typed(self, text: str) -> str:
+        """With the inventory in our commands: for hints in a result, which is printed as it is."""
+        return _OURS.sub(lambda found: f"{found[1]}{self._ours} ", text)
 
     def show_live(self, text: str) -> None:
         """The one line that is redrawn; "" removes it. Nothing happens without a terminal.
@@ -89,7 +110,7 @@ class Output:
         width = shutil.get_terminal_size().columns - 1
         with self._lock:
             self._clear_live()
-            self._live_text = text if len(text) <= width else text[: width - 1] + "…"
+            self._live_text = shortened(text, width)
             self._draw_live()
 
     @contextlib.contextmanager
@@ -143,11 +164,24 @@ class Output:
             self._clear_live()
             self._live_text = ""
             label = self._styled("error:", "error", self.live)
-            print(f"{label} {error}", file=self._err)
-            next_step = getattr(error, "next_step", "") if isinstance(error, LauncherError) else ""
-            for line in next_step.splitlines():
+            first, *rest = self.typed(str(error)).split("\n")
+            print(self.folded(f"error: {first}").replace("error:", label, 1), file=self._err)
+            for line in rest:
+                print(line if line.startswith(" ") else self.folded(line), file=self._err)
+            next_step = error.next_step if isinstance(error, LauncherError) else ""
+            for line in self.typed(next_step).splitlines():
                 print(f"  try: {line}", file=self._err)
             self._err.flush()
+
+    def folded(self, text: str) -> str:
+        """A paragraph, broken between words where stderr is a terminal."""
+        if not self._err.isatty():
+            return text
+        indent = text[: len(text) - len(text.lstrip())]
+        width = max(_LEAST, shutil.get_terminal_size().columns - 1)
+        return textwrap.fill(
+            text, width, subsequent_indent=f"{indent}  ", break_long_words=False, break_on_hyphens=False
+        )
 
     @property
     def unicode(self) -> bool:
@@ -221,6 +255,7 @@ class StageProgress:
 
     def on_event(self, event: Event) -> None:
         """Takes an event of the launcher; called from its thread, returns at once."""
+        self._width = max(self._width, len(event.name))  # of what it depends on, too
         if event.stage is None:
             self._process(event)
             return
@@ -288,25 +323,45 @@ class StageProgress:
             self._output.show_live("… " + " · ".join(running) if running else "")
 
 
-def typed(next_step: str, args: argparse.Namespace) -> str:
-    """A command of ours that is to be tried, with the inventory that was named on this command line."""
-    if not getattr(args, "inventory", None):
-        return next_step
-    ours = quote(["se-remote", "-i", args.inventory])
-    return re.sub(
-        r"(^|: |&& )se-remote (?!-)", lambda found: f"{found[1]}{ours} ", next_step, flags=re.MULTILINE
-    )
-
-
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """Left-aligned columns; colour codes inside cells do not count as width."""
     widths = [max(_visible(row[i]) for row in [header, *rows]) for i in range(len(header))]
 
     def line(cells: Sequence[str]) -> str:
         padded = [cell + " " * (width - _visible(cell)) for cell, width in zip(cells, widths, strict=True)]
-        return "  ".join(padded).rstrip()
+        return _GAP.join(padded).rstrip()
 
     return "\n".join(line(cells) for cells in [header, *rows])
+
+
+def fitted(
+    header: Sequence[str], rows: Sequence[Sequence[str]], width: int | None, spare: Sequence[str]
+) -> tuple[list[str], list[list[str]]]:
+    """Header and rows for a table of at most `width` (None: any).
+
+    The last column, which is plain text, is cut, but not below `_LEAST`; before that the columns that
+    `spare` names go, one by one.
+    """
+    lines = [list(header), *(list(row) for row in rows)]
+
+    def room() -> int:
+        """What the other columns leave for the last one."""
+        others = [max(map(_visible, column)) + len(_GAP) for column in list(zip(*lines, strict=True))[:-1]]
+        return width - sum(others) if width is not None else max(len(line[-1]) for line in lines)
+
+    least = min(_LEAST, max(len(line[-1]) for line in lines))
+    for name in spare:
+        if room() < least:
+            at = lines[0].index(name)
+            lines = [[*line[:at], *line[at + 1 :]] for line in lines]
+    left = max(room(), len(header[-1]))
+    lines = [[*line[:-1], shortened(line[-1], left)] for line in lines]
+    return lines[0], lines[1:]
+
+
+def shortened(text: str, width: int) -> str:
+    """At most `width` characters of it."""
+    return text if len(text) <= width else text[: width - 1] + "…"
 
 
 def _visible(text: str) -> int:

@@ -7,7 +7,7 @@ import time
 from collections.abc import Mapping
 
 from launcher import supplying
-from launcher.cli.output import Output, StageProgress, typed
+from launcher.cli.output import Output, StageProgress
 from launcher.cli.selection import select
 from launcher.command import quote
 from launcher.errors import LauncherError
@@ -20,7 +20,7 @@ from launcher.provision.values import Provided, Say
 
 def run(args: argparse.Namespace) -> int:
     """Provides every host, side by side; the worst exit code of them."""
-    output = Output()
+    output = Output(inventory=args.inventory)
     selection = select(args)
     specs = selection.hosts(args.host)
     for spec in specs:
@@ -42,16 +42,14 @@ def run(args: argparse.Namespace) -> int:
             results = launcher.provide(specs, saying, packages, args.python)
         finally:
             launcher.close()
-        _say_results(args, progress, {spec.name: spec for spec in specs}, results, time.monotonic() - began)
+        _say_results(progress, {spec.name: spec for spec in specs}, results, time.monotonic() - began)
     errors = [error for error in results.values() if isinstance(error, LauncherError)]
     for error in errors:
-        error.next_step = typed(error.next_step, args)
         output.error(error)
     return max((error.exit_code for error in errors), default=0)
 
 
 def _say_results(
-    args: argparse.Namespace,
     progress: StageProgress,
     specs: Mapping[str, HostSpec],
     results: Mapping[str, Provided | LauncherError],
@@ -64,7 +62,7 @@ def _say_results(
         if done.kept:
             many = f"{len(done.kept)} older ones stay" if len(done.kept) > 1 else "an older one stays"
             step = f"a server that runs gets the new one after: se-remote kill {quote([name])}"
-            progress.tell(name, typed(f"{many}, in use; {step}", args))
+            progress.tell(name, f"{many}, in use; {step}")
         spec = specs[name]
         if not spec.provided:
             where = f" in {spec.source}" if spec.source else ""

@@ -33,7 +33,7 @@ _BEGAN = (State.RUNNING, State.READY, State.STOPPED, State.DEAD)
 
 def run(args: argparse.Namespace) -> int:
     """Runs one of the two. Raises InventoryError with everything that is wrong, before anything starts."""
-    output = Output()
+    output = Output(inventory=args.inventory)
     selection = select(args)
     _, inventory = need_file(selection)
     stack = build(inventory, args.name, selection.settings)
@@ -83,6 +83,8 @@ async def _run(args: argparse.Namespace, selection: Selection, stack: Stack, out
             finally:
                 if following is not None:
                     await following.end()
+    if ran.started and not stays:
+        output.say(f"what was started stays up, until: se-remote kill {quote(ran.started)}")
     return next((code for code in ran.codes.values() if code), 0)
 
 
@@ -112,8 +114,6 @@ def _as_asked(
     has |= {variant for one in part.items for variant in inventory.variants(one)}
     variants = [text for text in args.variant if "=" in text or has.issuperset(text.split("+"))]
     words = [*(f"--variant={text}" for text in variants), *(f"--param={text}" for text in args.param)]
-    if args.inventory:
-        words = ["-i", args.inventory, *words]
     if words:
         error.next_step += f" {quote(words)}"
     return error

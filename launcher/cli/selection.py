@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import dataclasses
 import difflib
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from launcher import inventory as inventories
 from launcher import terminal
+from launcher.cli.output import Output
 from launcher.errors import InventoryError
 from launcher.inventory import Inventory, Settings
 from launcher.machines.runner import Asker
@@ -28,64 +30,80 @@ class Selection:
     settings: Settings
     environ: Mapping[str, str]
 
+    @property
+    def left_out(self) -> tuple[str, ...]:
+        """Of the inventory, since what it says of them is wrong."""
+        return self.inventory.document.left_out if self.inventory is not None else ()
+
     def hosts(self, names: Sequence[str]) -> list[HostSpec]:
         """The named hosts, each once. Raises InventoryError with all that is wrong."""
         return inventories.resolve_machine_args(names, self.inventory, self.settings)
 
-    def all_hosts(self) -> list[HostSpec]:
-        """Every host of the inventory (`local` always), with the variants that the settings choose."""
+    def everything(self) -> tuple[list[HostSpec], dict[str, ProcessSpec], list[Problem]]:
+        """Where all hosts (`local` always) and processes with a command are; what is wrong with others."""
         inventory = self.inventory or Inventory()
-        return inventories.resolve_machine_args(inventory.hosts(), self.inventory, self.settings)
+        hosts: list[HostSpec] = []
+        processes: dict[str, ProcessSpec] = {}
+        problems: list[Problem] = []
+        for name in inventory.hosts():
+            with _collecting(problems):
+                settings = dataclasses.replace(self.settings, for_all=self._of(inventory, name))
+                hosts += inventories.resolve_machine_args([name], self.inventory, settings, places=True)
+        for name in inventory.processes():
+            if not _is_group(inventory, name):
+                with _collecting(problems):
+                    processes[name] = self._place(inventory, name)
+        names = [*inventory.hosts(), *inventory.processes()]
+        for variant in self.settings.for_all:
+            if not any(variant in inventory.variants(name) for name in names):
+                problems.append(Problem(f'--variant: nothing has a variant "{variant}"'))
+        return hosts, processes, problems
 
-    def processes(self, names: Sequence[str] | None = None) -> dict[str, ProcessSpec]:
-        """The named processes, or all that have a command, by their names in the inventory.
+    def all(self) -> tuple[list[HostSpec], dict[str, ProcessSpec]]:
+        """As `everything`; what is wrong is an InventoryError."""
+        hosts, processes, problems = self.everything()
+        if problems:
+            raise InventoryError(problems)
+        return hosts, processes
 
-        They are only looked at: a parameter that a variant would have to set counts as empty.
-        Raises InventoryError with all that is wrong.
-        """
+    def _of(self, inventory: Inventory, name: str) -> tuple[str, ...]:
+        """Those of the variants that are chosen for all that this one has."""
+        return tuple(variant for variant in self.settings.for_all if variant in inventory.variants(name))
+
+    def processes(self, names: Sequence[str]) -> dict[str, ProcessSpec]:
+        """Where the named processes are. Raises InventoryError with all that is wrong."""
         inventory = self.inventory or Inventory()
         problems: list[Problem] = []
         found: dict[str, ProcessSpec] = {}
-        for name in inventory.processes() if names is None else names:
-            try:
-                found[name] = self._process(inventory, name)
-            except InventoryError as error:
-                problems += [one for one in error.problems if one not in problems]
+        for name in names:
+            with _collecting(problems):
+                found[name] = self._place(inventory, name)
         if problems:
             raise InventoryError(problems)
-        return {name: spec for name, spec in found.items() if spec.cmd or names is not None}
+        return found
 
-    def _process(self, inventory: Inventory, name: str) -> ProcessSpec:
+    def _place(self, inventory: Inventory, name: str) -> ProcessSpec:
         variants = inventories.chosen_variants(inventory, name, self.settings)
-        try:
-            return inventory.resolve_process(name, variants, self.settings.params)
-        except InventoryError:
-            unset = inventory.known_params() - set(inventory.document.params)
-            return inventory.resolve_process(
-                name, variants, {**dict.fromkeys(unset, ""), **self.settings.params}
-            )
+        return inventory.place_of_process(name, variants, self.settings.params)
 
     def mixed(self, names: Sequence[str]) -> tuple[list[HostSpec], dict[str, ProcessSpec]]:
-        """The named hosts and processes, each once. Raises InventoryError with all that is wrong."""
+        """Where the named hosts and processes are, each once. Raises InventoryError."""
         known = (self.inventory or Inventory()).processes()
-        processes = [name for name in names if name in known]
         hosts = [name for name in names if name not in known]
         problems: list[Problem] = []
         specs: list[HostSpec] = []
+        found: dict[str, ProcessSpec] = {}
         try:
-            specs = self.hosts(hosts)
+            specs = inventories.resolve_machine_args(hosts, self.inventory, self.settings, places=True)
         except InventoryError as error:
-            if not known:
+            if not known or self.left_out:
                 raise
             near = [one for name in hosts for one in difflib.get_close_matches(name, known, 1)]
             hint = f"did you mean the process {json.dumps(near[0], ensure_ascii=False)}?" if near else (
                 f"processes are: {', '.join(known)}")  # fmt: skip
             problems += [dataclasses.replace(one, hint=f"{one.hint}; {hint}") for one in error.problems]
-        found: dict[str, ProcessSpec] = {}
-        try:
-            found = self.processes(processes)
-        except InventoryError as error:
-            problems += error.problems
+        with _collecting(problems):
+            found = self.processes([name for name in names if name in known])
         if problems:
             raise InventoryError(problems)
         return specs, found
@@ -98,13 +116,32 @@ class Selection:
 
 def select(args: argparse.Namespace) -> Selection:
     """Reads settings and inventory for `args`. Raises InventoryError with all that is wrong."""
+    return _select(args, mistaken=False)
+
+
+def _select(args: argparse.Namespace, *, mistaken: bool) -> Selection:
     environ = dict(os.environ)
     settings = inventories.read_settings(
         environ, inventory=args.inventory, params=args.param, variants=args.variant
     )
     path = inventories.find(environ, Path.cwd(), None, args.inventory)
-    inventory = inventories.load(path) if path is not None else None
+    inventory = inventories.load(path, mistaken=mistaken) if path is not None else None
     return Selection(path, inventory, settings, environ)
+
+
+def select_standing(args: argparse.Namespace, output: Output) -> Selection:
+    """As `select`, for who starts nothing: a file with mistakes is warned of, and what stands is there."""
+    selection = _select(args, mistaken=True)
+    if selection.inventory is not None and selection.inventory.problems:
+        left = (
+            f"; left out, since they are unclear: {', '.join(selection.left_out)}"
+            if selection.left_out
+            else ""
+        )
+        output.say(output.folded(f"warning: the inventory has mistakes{left}"), "warning")
+        for problem in selection.inventory.problems:
+            output.say(output.folded(f"  {problem}"))
+    return selection
 
 
 def need_file(selection: Selection) -> tuple[Path, Inventory]:
@@ -115,3 +152,17 @@ def need_file(selection: Selection) -> tuple[Path, Inventory]:
             "write se-remote.yaml (docs/inventory.md), or name one: se-remote inventory check -i FILE",
         )
     return selection.path, selection.inventory
+
+
+def _is_group(inventory: Inventory, name: str) -> bool:
+    """Of names alone: nothing runs there."""
+    cmd = inventory.document.processes[name].fields.get("cmd")
+    return cmd is not None and not cmd.value.value
+
+
+@contextlib.contextmanager
+def _collecting(problems: list[Problem]) -> Iterator[None]:
+    try:
+        yield
+    except InventoryError as error:
+        problems += [one for one in error.problems if one not in problems]

@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from launcher.cli import status_processes
-from launcher.cli.output import Output, age, table
-from launcher.cli.selection import Selection, select
+from launcher.cli.output import Output, age, fitted, table
+from launcher.cli.selection import Selection, select_standing
 from launcher.durations import time_text
-from launcher.model import HostSpec, State
+from launcher.model import HostSpec, Problem, State
 from launcher.plan import HostStatus, is_machine, user_text
 from launcher.processes import viewing
 from launcher.processes.viewing import Place, Subject, View
@@ -25,21 +25,25 @@ if TYPE_CHECKING:
     from launcher.lease import Launcher
 
 _HEADER = ("HOST", "MACHINE", "STATE", "SINCE", "PID", "VERSION", "SESSIONS", "STAYS", "STARTED BY")
+_SPARE = ("VERSION", "PID", "SESSIONS", "SINCE", "STAYS")
+"""Columns that a narrow terminal does without, the first one first."""
 
 
 def run(args: argparse.Namespace) -> int:
     """Prints the picture, with `--watch` again and again; 3 if a machine could not be reached, else 0."""
     from launcher.lease import Launcher
 
-    output = Output()
-    selection = select(args)
+    output = Output(inventory=args.inventory)
+    selection = select_standing(args, output)
     asked = _asked(selection, args.host)
+    for problem in asked.problems:
+        output.say(f"warning: {problem}", "warning")
     launcher = Launcher(selection.inventory, environ=selection.environ, ask=selection.ask)
     try:
         if args.watch is None:
             seen = _look(launcher, asked, args.tree)
             output.result(_text(seen, output, args, 2))
-            return 3 if seen.unreachable else 0
+            return 3 if seen.unreachable else 2 if asked.partial else 0
         _watch(launcher, asked, args, output)
         return 0
     finally:
@@ -56,6 +60,10 @@ class _Asked:
     """Machines of which more is shown than `subjects`."""
     sessions: frozenset[str] | None = None
     """Of which everything is shown there; None: of all."""
+    problems: Sequence[Problem] = ()
+    """Why something that was to be shown is not."""
+    partial: bool = False
+    """Not all of the inventory is shown, since what it says of some of it is wrong."""
 
 
 @dataclass(frozen=True)
@@ -72,13 +80,13 @@ class _Seen:
 def _asked(selection: Selection, names: Sequence[str]) -> _Asked:
     if names:
         hosts, found = selection.mixed(names)
-    else:
-        hosts, found = selection.all_hosts(), selection.processes()
-    subjects = [Subject.of(name, spec) for name, spec in found.items()]
-    if names:
+        subjects = [Subject.of(name, spec) for name, spec in found.items()]
         return _Asked(hosts, subjects, [Place(host.machine, host.ssh) for host in hosts if is_machine(host)])
+    hosts, found, problems = selection.everything()
+    subjects = [Subject.of(name, spec) for name, spec in found.items()]
+    places = list(dict.fromkeys(subject.place for subject in subjects))
     sessions = frozenset(subject.key.session for subject in subjects)
-    return _Asked(hosts, subjects, list(dict.fromkeys(subject.place for subject in subjects)), sessions)
+    return _Asked(hosts, subjects, places, sessions, problems, bool(problems or selection.left_out))
 
 
 def _look(launcher: Launcher, asked: _Asked, trees: bool) -> _Seen:
@@ -150,12 +158,12 @@ def render(statuses: Sequence[tuple[HostSpec, HostStatus]], output: Output, now:
     if not statuses:
         return "no hosts; write an inventory (docs/inventory.md) or name user@machine"
     rows = [_row(spec, status, output, now) for spec, status in statuses]
-    lines = table(_HEADER, rows).splitlines()
+    lines = table(*fitted(_HEADER, rows, output.width, _SPARE)).splitlines()
     text = [lines[0]]
     for (spec, status), line in zip(statuses, lines[1:], strict=True):
         text.append(line)
         if status.reason and status.state is not State.READY:
-            text += [f"    {part}" for part in status.reason.splitlines()]
+            text += [f"    {part}" for part in output.typed(status.reason).splitlines()]
         text += [f"    {line}" for line in [_exclusive_line(spec, status)] if line]
         text += [f"    {_session_line(session, now)}" for session in _sessions(status)]
     return "\n".join(text)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
-from launcher.cli.output import Output, age, size, table
+from launcher.cli.output import Output, age, fitted, size, table
 from launcher.model import State
 from launcher.processes.model import Node, Seen
 from launcher.processes.viewing import View
@@ -16,11 +16,12 @@ _TREE_HEADER = "    CPU %   MEMORY      PID  COMMAND"
 
 def render(views: Sequence[View], output: Output, now: float, *, trees: bool) -> str:
     """The table; below a process why it is as it is, what it has left, its tree. `now`: epoch."""
-    lines = table(_HEADER, [_row(view, output, now) for view in views]).splitlines()
+    rows = [_row(view, output, now) for view in views]
+    lines = table(*fitted(_HEADER, rows, output.width, ("PID", "SINCE"))).splitlines()
     text = [lines[0]]
     for view, line in zip(views, lines[1:], strict=True):
         text.append(line)
-        text += [f"    {part}" for part in _remarks(view)]
+        text += [f"    {output.typed(part)}" for part in _remarks(view)]
         if trees and view.tree:
             text += [_TREE_HEADER, *branches(view.tree)]
     return "\n".join(text)

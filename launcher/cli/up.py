@@ -9,7 +9,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 
 from launcher import plan, servers
 from launcher.cli.extend import stays_text
-from launcher.cli.output import Output, StageProgress, typed
+from launcher.cli.output import Output, StageProgress
 from launcher.cli.selection import select
 from launcher.errors import LauncherError, NotReady, StartFailed
 from launcher.lease import Launcher, Lease
@@ -18,7 +18,7 @@ from launcher.model import Event, Stage, State
 
 def run(args: argparse.Namespace) -> int:
     """Brings every host up; the worst exit code of them. What is up stays up, also when others fail."""
-    output = Output()
+    output = Output(inventory=args.inventory)
     selection = select(args)
     specs = selection.hosts(args.host)
     began = time.monotonic()
@@ -48,7 +48,7 @@ def run(args: argparse.Namespace) -> int:
         name: outcome if isinstance(outcome, LauncherError) else greetings[name].result()
         for name, outcome in outcomes.items()
     }
-    return _report(output, results, args)
+    return _report(output, results)
 
 
 def _greet(lease: Lease, keep_for: float, progress: StageProgress, began: float) -> LauncherError | None:
@@ -61,24 +61,24 @@ def _greet(lease: Lease, keep_for: float, progress: StageProgress, began: float)
         return error
     progress.on_event(Event(time.monotonic(), spec.name, Stage.HELLO, State.RUNNING, State.READY))
     stays = stays_text(spec.name, keep_for, answer.get("left"))
-    progress.done(spec.name, _ready_text(lease, stays, time.monotonic() - began))
+    progress.done(spec.name, _ready_text(lease, time.monotonic() - began))
+    progress.done(spec.name, f"stays up {stays}")
     skew = plan.skew(spec.name, lease.server)
     if skew:
         progress.tell(spec.name, skew, "warning")
     return None
 
 
-def _ready_text(lease: Lease, stays: str, seconds: float) -> str:
+def _ready_text(lease: Lease, seconds: float) -> str:
     server = lease.server
     how = "ready" if lease.started else "was up already"
     facts = f"se-remote {server.get('version')}, python {server.get('python')}, pid {server.get('pid')}"
-    return f"{how} after {seconds:.2f} s  ({facts}); stays up {stays}"
+    return f"{how} after {seconds:.2f} s  ({facts})"
 
 
-def _report(output: Output, results: Mapping[str, LauncherError | None], args: argparse.Namespace) -> int:
+def _report(output: Output, results: Mapping[str, LauncherError | None]) -> int:
     errors = [error for error in results.values() if error is not None]
     for error in dict.fromkeys(errors):  # several hosts may have failed by the same thing
-        error.next_step = typed(error.next_step, args)
         output.error(error)
         if isinstance(error, NotReady) or (isinstance(error, StartFailed) and error.began):
             output.say(f"  what is left of it stays to be looked at, until: se-remote kill {error.host}")

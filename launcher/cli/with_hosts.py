@@ -52,7 +52,7 @@ _FROM_TERMINAL = (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP)
 
 def run(args: argparse.Namespace) -> int:
     """Brings the hosts up, runs the command, ends what was started here."""
-    output = Output()
+    output = Output(inventory=args.inventory)
     cannot = cannot_start(args.words[0])
     if cannot is not None:
         output.say(f"error: {cannot[1]}", "error")

@@ -12,12 +12,15 @@ Rules:
 from __future__ import annotations
 
 import dataclasses
+import re
 import stat
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from launcher.errors import InventoryError
+from launcher.inventory import standing
 from launcher.inventory.endpoints import (
     DEFAULT_PORT,
     check_selection,
@@ -27,6 +30,8 @@ from launcher.inventory.endpoints import (
     resolve_machine_args,
     unsupported,
 )
+from launcher.inventory.entries import BUILT_IN, Document, read_document
+from launcher.inventory.report import Report
 from launcher.inventory.resolve import Inventory
 from launcher.inventory.settings import (
     INVENTORY,
@@ -35,6 +40,7 @@ from launcher.inventory.settings import (
     chosen_variants,
     read_settings,
 )
+from launcher.inventory.yamlnodes import MAX_BYTES, Node, parse
 from launcher.model import HostSpec, Problem, ProcessSpec
 
 FILE_NAME = "se-remote.yaml"
@@ -48,23 +54,41 @@ def read(text: str, file: str = FILE_NAME) -> Inventory:
 
     Raises InventoryError with all that is wrong.
     """
-    from launcher.inventory.entries import read_document
-    from launcher.inventory.report import Report
-    from launcher.inventory.yamlnodes import parse
-
-    root, problems = parse(text, file)
-    report = Report(problems)
-    if root is None:
-        report.raise_if_any()
-    assert root is not None
-    document = read_document(root, file, report)
+    root, faults = parse(text, file)
+    document, report = _read(root, faults, file)
     report.raise_if_any()
     return Inventory(document)
 
 
-def load(path: Path, read_bytes: Callable[[Path], bytes] | None = None) -> Inventory:
-    """The inventory in a file. Raises InventoryError, also when the file cannot be read."""
-    from launcher.inventory.yamlnodes import MAX_BYTES
+def read_standing(text: str, file: str = FILE_NAME) -> Inventory:
+    """As `read`, but of a text with mistakes what stands all the same; they are its `problems`."""
+    root, faults = parse(text, file)
+    document, report = _read(root, faults, file)
+    problems = report.problems()
+    if not problems:
+        return Inventory(document)
+    shared = bool(faults) and _SHARES.search(text) is not None
+    return Inventory(standing.standing(document, problems, shared=shared), tuple(problems))
+
+
+_SHARES = re.compile(r"(?m)(?:^|[\s\[{,:])\*[\w-]")
+"""Values stand in several places by anchors: a fault in the YAML of one may then be one of any of them."""
+
+
+def _read(root: Node | None, faults: list[Problem], file: str) -> tuple[Document, Report]:
+    report = Report(faults)
+    document = replace(BUILT_IN, file=file) if root is None else read_document(root, file, report)
+    return document, report
+
+
+def load(
+    path: Path, read_bytes: Callable[[Path], bytes] | None = None, *, mistaken: bool = False
+) -> Inventory:
+    """The inventory in a file; `mistaken`: one with mistakes, too, see
+    read_standing.
+
+    Raises InventoryError, also when the file cannot be read.
+    """
 
     def read_at_most(file: Path) -> bytes:
         with file.open("rb") as stream:  # bounded: /dev/zero is a file too
@@ -85,8 +109,11 @@ def load(path: Path, read_bytes: Callable[[Path], bytes] | None = None) -> Inven
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
-        raise InventoryError([Problem("is not text in UTF-8", str(path), line)]) from error
-    return read(text, str(path))
+        problem = Problem("is not text in UTF-8", str(path), line)
+        if mistaken:
+            return Inventory(replace(BUILT_IN, file=str(path)), (problem,))
+        raise InventoryError([problem]) from error
+    return (read_standing if mistaken else read)(text, str(path))
 
 
 def _wrong(path: Path, message: str, hint: str = "") -> InventoryError:
@@ -217,6 +244,7 @@ __all__ = [
     "not_found",
     "read",
     "read_settings",
+    "read_standing",
     "resolve_endpoint",
     "resolve_endpoints",
     "resolve_machine_arg",

@@ -92,24 +92,32 @@ def resolve_machine_arg(
 
 
 def resolve_machine_args(
-    texts: Sequence[str], inventory: Inventory | None, settings: Settings | Mapping[str, str] = _NO_SETTINGS
+    texts: Sequence[str],
+    inventory: Inventory | None,
+    settings: Settings | Mapping[str, str] = _NO_SETTINGS,
+    *,
+    places: bool = False,
 ) -> list[HostSpec]:
-    """Several HOST arguments with one report; each host once, in the order given."""
+    """Several HOST arguments with one report; each host once, in the order given.
+
+    `places`: only of what says where they are, for who starts nothing there: what runs needs no values.
+    """
     settings = settings if isinstance(settings, Settings) else read_settings(settings)
     report = Report()
     specs: dict[str, HostSpec] = {}
     unused = set(settings.for_all)
     for text in texts:
-        spec = _machine(text, report) if "@" in text else _named(text, inventory, settings, report)
+        spec = _machine(text, report) if "@" in text else _named(text, inventory, settings, report, places)
         if spec is not None:
             specs.setdefault(spec.name, spec)
             unused -= set(spec.name.split("+")[1:])
-    if inventory is not None:
+    if inventory is not None and not inventory.problems:  # else what they name may have been left out
         report.extend(check_settings(inventory, settings))
     if not report.count:
         for variant in sorted(unused):
             report.add(Place("--variant"), f'none of {", ".join(texts)} has a variant "{variant}"')
-    report.extend(_conflicts(specs.values()))
+    if not places:
+        report.extend(_conflicts(specs.values()))
     report.raise_if_any()
     return list(specs.values())
 
@@ -256,7 +264,7 @@ def _host(text: str, inventory: Inventory | None, settings: Settings, report: Re
 
 
 def _of_inventory(
-    text: str, inventory: Inventory | None, settings: Settings, report: Report
+    text: str, inventory: Inventory | None, settings: Settings, report: Report, place: bool = False
 ) -> HostSpec | None:
     name = split_name(text)[0]
     if inventory is None and name != "local":
@@ -265,17 +273,19 @@ def _of_inventory(
     inventory = inventory if inventory is not None else Inventory()
     host = inventory.canonical(name)
     variants = chosen_variants(inventory, host, settings) if host is not None else []
-    return resolve_host(inventory.document, text, variants, settings.params, report)
+    return resolve_host(inventory.document, text, variants, settings.params, report, place=place)
 
 
 _LOOKED = "looked for se-remote.yaml here and above, and for ~/.config/se-remote/inventory.yaml"
 _NO_FILE = f"{_LOOKED}; name one with --inventory or {INVENTORY}"
 
 
-def _named(text: str, inventory: Inventory | None, settings: Settings, report: Report) -> HostSpec | None:
+def _named(
+    text: str, inventory: Inventory | None, settings: Settings, report: Report, place: bool
+) -> HostSpec | None:
     """A HOST argument without a user."""
     if text == "localhost":
-        return _of_inventory("local", inventory, settings, report)
+        return _of_inventory("local", inventory, settings, report, place)
     if "/" in text or ":" in text:
         report.add(Place("", 0, text), "is no host", "a machine is written user@machine or user@machine:port")
         return None
@@ -286,7 +296,7 @@ def _named(text: str, inventory: Inventory | None, settings: Settings, report: R
             f"write user@{machine}, or name an inventory: --inventory FILE, or {INVENTORY}=FILE"
         )
         return None
-    return _of_inventory(text, inventory, settings, report)
+    return _of_inventory(text, inventory, settings, report, place)
 
 
 def _machine(text: str, report: Report) -> HostSpec | None:

@@ -68,6 +68,8 @@ class Document:
     aliases: Mapping[str, str] = field(default_factory=dict)
     plain: bool = False
     """In concert_launcher's form: commands run as there, with the rc file of an interactive shell."""
+    left_out: tuple[str, ...] = ()
+    """Names that stand in the file, but are unclear: see `standing`."""
 
     def canonical(self, name: str) -> str | None:
         """The host's name for a name or alias; None if unknown."""

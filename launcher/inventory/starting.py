@@ -40,31 +40,39 @@ class Entry:
 
 
 def known_hosts(texts: Iterable[str]) -> list[Known]:
-    """The machines that ssh configurations name: `Host` lines without patterns, each once."""
+    """The machines that ssh configurations name: `Host` lines without patterns, each once.
+
+    One whose name holds a space can be no machine of an inventory, and is left out.
+    """
     found: dict[str, dict[str, str]] = {}
     current: list[dict[str, str]] = []
     for text in texts:
         current = []
         for line in text.splitlines():
-            match = re.match(r'\s*([A-Za-z]+)(?:\s*=\s*|\s+)"?(.*?)"?\s*$', line)
+            match = re.match(r"\s*([A-Za-z]+)(?:\s*=\s*|\s+)(.*?)\s*$", line)
             if match is None:
                 continue
             keyword, value = match.group(1).lower(), match.group(2)
             if keyword == "host":
-                names = [name for name in value.split() if not re.search(r"[*?!]", name)]
+                names = [name for name in _words(value) if not re.search(r"[*?!\s]", name)]
                 current = [found.setdefault(name, {}) for name in names]
             elif keyword == "match":
                 current = []
             else:
                 for options in current:
-                    options.setdefault(keyword, value)
+                    options.setdefault(keyword, value.strip('"'))
     return [Known(name, _address(options)) for name, options in found.items()]
 
 
 def included(text: str) -> list[str]:
     """The patterns of its `Include` lines."""
     lines = re.findall(r"^\s*include(?:\s*=\s*|\s+)(.+?)\s*$", text, re.MULTILINE | re.IGNORECASE)
-    return [pattern.strip('"') for line in lines for pattern in line.split()]
+    return [pattern for line in lines for pattern in _words(line)]
+
+
+def _words(text: str) -> list[str]:
+    """Words of a line, of which those in quotes may hold spaces."""
+    return [quoted or plain for quoted, plain in re.findall(r'"([^"]*)"|([^\s"]+)', text)]
 
 
 def _address(options: Mapping[str, str]) -> str:

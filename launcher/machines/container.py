@@ -154,7 +154,9 @@ class ContainerRunner:
             done = await self.outer.run(docker.state(self.box, nonce=nonce), _CHECK_S, urgent=True)
         except asyncio.TimeoutError as error:
             cause = f"{self.box.engine} does not answer within {_CHECK_S:g} s"
-            raise Unreachable(self._host, Stage.CONTAINER, cause, f"{self.box.engine} info") from error
+            raise Unreachable(
+                self._host, Stage.CONTAINER, cause, f"{docker.THERE} {self.box.engine} info"
+            ) from error
         return docker.read_state(plan.parse_reply(done.stdout, nonce))
 
     async def _failure(self, said: bytes) -> StageError:

@@ -318,7 +318,7 @@ class Launcher:
 
     def _subject(self, name: str) -> viewing.Subject:
         name = self._canonical(name)
-        return viewing.Subject.of(name, self.inventory.place_of_process(name, self._settings.params))
+        return viewing.Subject.of(name, self.inventory.place_of_process(name, params=self._settings.params))
 
     async def _survey(self, names: Sequence[str], **options: Any) -> list[viewing.View]:
         subjects = [self._subject(name) for name in names or self.inventory.processes()]

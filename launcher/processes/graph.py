@@ -252,8 +252,12 @@ def ends_with(inventory: Inventory, names: Iterable[str]) -> list[list[str]]:
                 todo.append(other)
     inside = {name: depends for name, depends in needs.items() if name in wanted}
     rounds, circle = _rounds(inside)
-    if circle:  # variants together may go round in one; the plain entries never do
-        rounds, _ = _rounds({name: _all_depends(inventory, name, variants=False) for name in inside})
+    if (
+        circle
+    ):  # variants together may go round in one; the plain entries only where that is one of the mistakes
+        rounds, circle = _rounds({name: _all_depends(inventory, name, variants=False) for name in inside})
+    if circle:
+        rounds.append([name for name in inside if not any(name in names for names in rounds)])
     return rounds[::-1]
 
 

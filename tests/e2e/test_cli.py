@@ -202,3 +202,62 @@ def test_the_demo_runs_and_leaves_nothing(terminal):
     assert done.code == 0, done.text
     assert re.search(r"\[demo-lab-pc-\d+\] this line is printed on lab-pc", done.out)
     assert "no process, tmux window, socket, log or directory of the demo is left" in done.err
+
+
+BROKEN = "  broken:\n    machine: me@@nowhere\n  typo: {machine: me@127.0.0.1:1, pyton: x}\n"
+
+
+def test_a_mistake_in_the_inventory_keeps_nobody_from_stopping_what_is_right(terminal):
+    assert terminal.se_remote("up", "lab-pc").code == 0
+    now_wrong = terminal.entry(terminal.name, lease="soon", setup="'echo {unset}'")
+    terminal.write_inventory(now_wrong, BROKEN)
+
+    for words in (["up", "lab-pc"], ["call", "lab-pc", "log"]):
+        refused = terminal.se_remote(*words)
+        assert refused.code == 2 and "hosts.broken.machine" in refused.err, refused.text
+
+    seen = terminal.se_remote("status", "lab-pc", "--json")
+    assert (seen.code, json.loads(seen.out)[0]["state"]) == (0, "ready"), seen.text
+    left_out = "warning: the inventory has mistakes; left out, since they are unclear: broken, typo"
+    assert left_out in seen.err and "hosts.broken.machine" in seen.err
+    assert terminal.se_remote("status").code == 2
+    assert "listening" in terminal.se_remote("logs", "lab-pc").out
+
+    both = terminal.se_remote("kill", "lab-pc", "typo")
+    assert both.code == 2 and 'not clear where "typo" is' in both.err
+    assert terminal.run_dir.exists(), "it is done for all that are named, or for none"
+    done = terminal.se_remote("kill", "lab-pc")
+    assert (done.code, done.out) == (0, f"{terminal.name}: stopped\n"), done.text
+    assert left_out in done.err
+
+
+def test_kill_all_stops_what_it_can_and_says_what_it_could_not(terminal):
+    terminal.needs_local_for_itself()
+    assert terminal.se_remote("up", "lab-pc").code == 0
+    terminal.write_inventory(terminal.entry(terminal.name), BROKEN)
+    done = terminal.se_remote("kill", "--all")
+    assert done.code == 2 and f"{terminal.name}: stopped" in done.out
+    assert "not looked for, since it is unclear where they are: broken, typo" in done.err
+    assert not terminal.run_dir.exists()
+
+
+def test_a_file_that_is_no_yaml_leaves_machines_by_themselves(terminal):
+    terminal.needs_local_for_itself()
+    (terminal.folder / "se-remote.yaml").write_text("hosts: {lab-pc: [\n")
+    refused = terminal.se_remote("kill", "lab-pc")
+    assert refused.code == 2 and "is not YAML" in refused.err and 'not clear where "lab-pc" is' in refused.err
+    unreachable = terminal.se_remote("kill", "nobody@127.0.0.1:1")
+    assert unreachable.code == 3 and "is not YAML" in unreachable.err
+    assert terminal.se_remote("kill", "--all").code == 2
+
+
+def test_hints_name_the_inventory_that_was_given(terminal):
+    (terminal.folder / "se-remote.yaml").rename(terminal.folder / "my lab.yaml")
+    none = terminal.se_remote("-i", "my lab.yaml", "logs", "lab-pc", "--run", "3")
+    assert f"se-remote -i 'my lab.yaml' logs {terminal.name} --runs" in none.err
+    broken = terminal.entry(terminal.name, server="exit 5")
+    (terminal.folder / "my lab.yaml").write_text(f"hosts:\n{broken}")
+    died = terminal.se_remote("up", "lab-pc", "-i", "my lab.yaml")
+    assert f"try: se-remote -i 'my lab.yaml' logs {terminal.name}\n" in died.err
+    assert f"until: se-remote -i 'my lab.yaml' kill {terminal.name}\n" in died.err
+    assert terminal.se_remote("kill", terminal.name, "-i", "my lab.yaml").code == 0

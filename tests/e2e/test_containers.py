@@ -104,7 +104,7 @@ def test_a_leftover_is_replaced_and_what_is_foreign_is_not(world, boxes):
     assert private.wait_until(lambda: boxes.dockerd.containers() == [], 20)
     boxes.create(name)
     error = refused(world, host)
-    assert "not ours" in str(error) and error.next_step == f"docker rm -f {name}"
+    assert "not ours" in str(error) and error.next_step == f"on the machine: docker rm -f {name}"
 
 
 def world_uid() -> int:
@@ -150,8 +150,8 @@ def test_user_workdir_login_and_environment(world, boxes):
         (Container("nav", engine="podman-x"), "container", "no podman-x on this machine", "install podman-x"),
         (Container("nav", user="nobody-x"), "container", "has no user nobody-x", "set `user`"),
         (Container("nav", workdir="/no/such"), "container", "no /no/such in the", "`docker.workdir`"),
-        (Container("stops"), "container", "exited at once (exit code 3)", "docker logs stops"),
-        (Container("sleeps"), "container", "is paused", "docker unpause sleeps"),
+        (Container("stops"), "container", "exited at once (exit code 3)", "machine: docker logs stops"),
+        (Container("sleeps"), "container", "is paused", "on the machine: docker unpause sleeps"),
     ],
     ids=["unknown", "image", "engine", "user", "workdir", "exits", "paused"],
 )  # fmt: skip

@@ -47,6 +47,15 @@ def test_what_ssh_knows(home):
     ]  # fmt: skip
 
 
+def test_quoted_words_of_ssh_stay_whole(home):
+    (home / ".ssh" / "my confs").mkdir()
+    (home / ".ssh" / "my confs" / "a.conf").write_text('Host "gate" gate2\n  HostName "gate.example"\n')
+    (home / ".ssh" / "config").write_text('Include "my confs/*.conf" more\nHost "two words" arm\n  User me\n')
+    assert init.known_machines({"HOME": str(home)}) == [
+        Known("arm"), Known("gate", "gate.example"), Known("gate2", "gate.example")
+    ]  # fmt: skip
+
+
 @pytest.mark.parametrize(
     ("machine", "taken", "name"),
     [

@@ -6,7 +6,8 @@ import io
 
 import pytest
 
-from launcher.cli.output import Output, StageProgress
+from launcher.cli.output import Output, StageProgress, fitted, table
+from launcher.errors import LauncherError
 from launcher.model import Event, State
 
 
@@ -85,4 +86,69 @@ def test_processes_have_a_line_when_they_are_ready_or_over():
         "core  it ended (signal 9)",
         "nav   stopped        0.50 s",
         "core  failed         1.00 s",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("said", "shown"),
+    [
+        ("se-remote logs lab-pc", "se-remote -i 'my lab.yaml' logs lab-pc"),
+        ("wait, or: se-remote kill lab-pc", "wait, or: se-remote -i 'my lab.yaml' kill lab-pc"),
+        ("se-remote up a && se-remote push a .", "{0} up a && {0} push a ."),
+        ("one line\nits output: se-remote logs sim", "one line\nits output: {0} logs sim"),
+        ("in 3 logs (se-remote clean lab-pc)", "in 3 logs ({0} clean lab-pc)"),
+        ("se-remote 1.0 is there", "se-remote 1.0 is there"),
+        ("in use by ann@laptop (pid 1) for se-remote with: make", None),
+        ("se-remote -i other.yaml logs lab-pc", None),
+    ],
+)
+def test_hints_name_the_inventory_that_was_given(said, shown):
+    expected = (shown or said).format("se-remote -i 'my lab.yaml'")
+    err, plain = io.StringIO(), io.StringIO()
+    output = Output(io.StringIO(), err, {}, inventory="my lab.yaml")
+    output.say(said)
+    output.error(LauncherError("it failed", said))
+    tried = "".join(f"  try: {line}\n" for line in expected.splitlines())
+    assert err.getvalue() == f"{expected}\nerror: it failed\n{tried}"
+    assert output.typed(said) == expected
+    Output(io.StringIO(), plain, {}).say(said)
+    assert plain.getvalue() == f"{said}\n"
+
+
+HEADER = ("HOST", "MACHINE", "STATE", "PID", "STARTED BY")
+ROWS = [["lab-pc", "robot@lab-pc.example", "ready", "4711", "ann@laptop: se-remote up"]]
+
+
+@pytest.mark.parametrize(
+    ("width", "header", "by"),
+    [
+        (None, HEADER, "ann@laptop: se-remote up"),
+        (67, HEADER, "ann@laptop: se-remote up"),
+        (66, ("HOST", "MACHINE", "STATE", "STARTED BY"), "ann@laptop: se-remote up"),
+        (60, ("HOST", "STATE", "STARTED BY"), "ann@laptop: se-remote up"),
+        (38, ("HOST", "STATE", "STARTED BY"), "ann@laptop: se-remote …"),
+        (10, ("HOST", "STATE", "STARTED BY"), "ann@lapto…"),
+    ],
+)
+def test_a_table_fits_the_terminal(width, header, by):
+    names, rows = fitted(HEADER, ROWS, width, ("PID", "MACHINE"))
+    assert (tuple(names), rows[0][-1]) == (header, by)
+    lines = table(names, rows).splitlines()
+    assert width is None or width < 30 or max(len(line) for line in lines) <= width
+
+
+def test_a_short_last_column_is_no_reason_to_drop_another():
+    names, _ = fitted(("A", "B"), [["x" * 10, "-"]], 13, ("A",))
+    assert names == ["A", "B"]
+
+
+def test_an_error_is_broken_between_words_and_its_commands_are_not(output, screen):
+    tail = "    | a line of its log that is longer than that"
+    text = f"lab-pc: start: the server ended at once, and nobody knows why\n{tail}"
+    output.error(LauncherError(text, "se-remote logs a-host-with-a-name-that-is-long"))
+    assert screen.getvalue().replace("\033[31m", "").replace("\033[0m", "").splitlines() == [
+        "error: lab-pc: start: the server ended",
+        "  at once, and nobody knows why",
+        tail,
+        "  try: se-remote logs a-host-with-a-name-that-is-long",
     ]

@@ -1,0 +1,124 @@
+"""Of a file with mistakes: what stands all the same, for who only looks at what runs, or ends it.
+
+| a mistake in                                                         | leaves out                          |
+|----------------------------------------------------------------------|-------------------------------------|
+| what an entry runs (cmd, env, setup, depends, push, …)               | nothing: where it runs is clear     |
+| where it is or how it is stopped (machine, ssh, docker, host, …),    | the entry, and what has it as host  |
+| an unknown key of it, its name                                       | or jumps through it                 |
+| an entry that has the name of a key, or keys but not the needed one, | what stands above it, too: a line   |
+| or the name of another                                               | that slipped may have cut that off  |
+| a variant, in such a key                                             | the variant                         |
+| a name or alias that two have                                        | that name                           |
+| `context` but for its params, `hosts` or `processes` as a whole, a   | everything: each entry may be meant |
+| key at the top, YAML where anchors share values, or it is not YAML   |                                     |
+
+An entry is never taken for what it may not be: a machine that cannot be read must not become this one.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import replace
+
+from launcher.inventory.entries import LOCAL, Document, Entry, Variant
+from launcher.inventory.keys import HOST_KEYS, HOST_VARIANT_KEYS, PROCESS_KEYS
+from launcher.inventory.report import printable
+from launcher.model import Problem
+
+ALL_OF_IT = "all of it"
+_PLACE = frozenset(("machine", "ssh", "docker", "host", "session", "persistent", "force_sigquit"))
+_KEYS = frozenset((*HOST_KEYS, *HOST_VARIANT_KEYS, *PROCESS_KEYS))
+_RUNS = _KEYS - _PLACE
+"""Keys that say nothing of where something is and how it is stopped."""
+
+
+def standing(document: Document, problems: Sequence[Problem], *, shared: bool) -> Document:
+    """The document without what `problems` make unclear, which is then `left_out`.
+
+    shared: it is not said of all that they concern.
+    """
+    entries = {**document.hosts, **document.processes}
+    names = {entry.name: None for entry in entries.values() if entry is not LOCAL}
+    if shared or any(_of_everything(problem.path, document, names) for problem in problems):
+        hosts = {"local": LOCAL} if document.hosts.get("local") is LOCAL else {}
+        return replace(document, hosts=hosts, processes={}, aliases={}, left_out=tuple(names) or (ALL_OF_IT,))
+    paths = [problem.path for problem in problems]
+    twice = document.hosts.keys() & document.processes.keys()
+    bad = {name for name, entry in entries.items() if name in twice or _unclear(entry, paths)}
+    bad |= {name for name in map(_named, paths) if name and name not in names}
+    bad |= {name for problem in problems for name in _cut_off(problem, entries)}
+    while True:  # who needs one of them to be reached is as unclear
+        more = {name for name, entry in entries.items() if _reached_by(entry, document) & bad} - bad
+        if not more:
+            break
+        bad |= more
+    claims = Counter(alias.value for host in document.hosts.values() for alias in host.value("aliases", ()))
+    return replace(
+        document,
+        hosts={name: _without(host, paths) for name, host in document.hosts.items() if name not in bad},
+        processes={
+            name: _without(process, paths) for name, process in document.processes.items() if name not in bad
+        },
+        aliases={
+            alias: name
+            for alias, name in document.aliases.items()
+            if name not in bad and claims[alias] == 1 and alias not in document.processes
+        },
+        left_out=tuple(sorted(bad)),
+    )
+
+
+def _of_everything(path: str, document: Document, names: Collection[str]) -> bool:
+    """Also what is not known at the top: it may be a misspelt `context`."""
+    if path == "context.params" or path.startswith("context.params."):
+        return False
+    if document.plain:
+        return not any(path == name or path.startswith(f"{name}.") for name in names)
+    return not path.startswith(("hosts.", "processes."))
+
+
+def _named(path: str) -> str:
+    """The entry that the path names as a whole: it cannot be read, lacks something, or stands there twice."""
+    section, _, name = path.partition(".")
+    return name if section in ("hosts", "processes") and "." not in name else ""
+
+
+def _cut_off(problem: Problem, entries: Mapping[str, Entry]) -> list[str]:
+    """What stands above an entry that may be a line that slipped, and has the last keys of that."""
+    name = _named(problem.path)
+    above = [entry for entry in entries.values() if entry is not LOCAL and entry.place.line < problem.line]
+    if not (name and above):
+        return []
+    cut, entry = max(above, key=lambda one: one.place.line), entries.get(name)
+    if entry is None:  # nothing of it could be read
+        slipped = name in _KEYS or (cut.is_process and not {"host", "machine"} & set(cut.fields))
+    elif entry.place.line != problem.line:  # it stands there twice
+        slipped = True
+    else:
+        whole = "cmd" if entry.is_process else "machine"
+        slipped = name in _KEYS or (whole not in entry.fields and not _PLACE.isdisjoint(entry.fields))
+    return [cut.name] if slipped else []
+
+
+def _unclear(entry: Entry | Variant, paths: Iterable[str]) -> bool:
+    """A mistake in it is not one that only concerns what it runs."""
+    here = printable(entry.place.path)
+    inside = [path[len(here) + 1 :] for path in paths if path.startswith(f"{here}.")]
+    return here in paths or any(rest.split(".")[0].split("[")[0] not in _RUNS for rest in inside)
+
+
+def _without(entry: Entry, paths: Sequence[str]) -> Entry:
+    """Without variants that are unclear; one that stands there twice is."""
+    ends = {path.rpartition(".")[2] for path in paths if path.startswith(printable(entry.place.path))}
+    kept = [one for one in entry.variants if one.name not in ends and not _unclear(one, paths)]
+    return replace(entry, variants=tuple(kept))
+
+
+def _reached_by(entry: Entry, document: Document) -> set[str]:
+    """Names of hosts without which it is not known how it is reached."""
+    found = {entry.value("host", "")}
+    for fields in (entry.fields, *(variant.fields for variant in entry.variants)):
+        ssh = fields["ssh"].value if "ssh" in fields else {}
+        found |= {hop.strip() for hop in ssh["jump"].value.split(",")} if "jump" in ssh else set()
+    return {document.canonical(name) or name for name in found}
