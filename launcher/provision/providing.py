@@ -35,7 +35,7 @@ from launcher.provision.values import Provided, Python, Say, Seen, Wanted, Wheel
 
 _LOOK_S = 60.0
 _INSTALL_S = 1800.0
-_LAYOUT = 1
+_LAYOUT = 2
 """Of an environment; another one is made anew."""
 _TURNS = 5
 _BUSY = "another push into that folder"

@@ -7,12 +7,13 @@ import io
 import json
 import os
 import signal
+import subprocess
 import zipfile
 from pathlib import Path
 
 import pytest
 import sshd as private
-from provisionbed import VENVS, Bare, Box, checkout, prefix
+from provisionbed import ROOT, VENVS, Bare, Box, checkout, distribution, prefix
 
 pytestmark = pytest.mark.timeout(600)
 
@@ -305,6 +306,66 @@ def test_an_explicit_python_is_not_overruled(bare):
     assert done.code == 0 and f"take `python: {python}` out" in done.err, done.text
     bare.write_inventory(bare.bare(python=str(python), provision="auto"))
     assert bare.se_remote("up", bare.name).code == 0
+
+
+ACTION = """
+import os, fake_rclpy, py_trees
+from scenario_execution.actions.base_action import BaseAction
+
+class Drive(BaseAction):
+    def execute(self):
+        self.logger.info(f"{fake_rclpy.there}, py_trees of {os.path.dirname(py_trees.__file__)}")
+    def update(self):
+        return py_trees.common.Status.SUCCESS
+"""
+
+
+def test_what_ros_has_on_pythonpath_shadows_nothing(bare, folder):
+    """Its py_trees, its older scenario_execution; what else is there and a workspace's actions are found."""
+    bare.provide()
+    ros, workspace = folder / "ros", folder / "workspace"
+    for name in ("py_trees", "msgpack", "scenario_execution", "zmq", "remote_exec"):
+        distribution(ros, name, "raise ImportError('of ROS')\n")
+    distribution(ros, "fake_rclpy", "there = 'rclpy of ROS'\n")
+    points = "[scenario_execution.actions]\ndrive = drive_actions:Drive\n"
+    distribution(workspace, "drive_actions", ACTION, entry_points=points)
+    path = f"{workspace}:{ros}"
+    bare.write_inventory(bare.bare(setup=f"export PYTHONPATH={path}"))
+    said = bare.se_remote("call", bare.name, "drive")
+    assert said.code == 0, said.text
+    assert f"rclpy of ROS, py_trees of {bare.current()}/lib/python3.10/site-packages/py_trees" in said.text
+    child = folder / "child.sh"
+    child.write_text("python3 -c 'import py_trees' 2>&1 | tail -n 1; echo path $PYTHONPATH\n")
+    said = bare.se_remote("call", bare.name, "run_process", f"command=sh {child}")
+    assert said.code == 0 and "ImportError: of ROS" in said.text and f"path {path}" in said.text, said.text
+
+
+@pytest.mark.parametrize("version", ["3.10", "3.11", "3.12", "3.13"])
+def test_where_pythonpath_stands_in_an_environment(version, tmp_path):
+    """Behind what is in it and what that adds, before the system's; the standard library stays first."""
+    top, first, second = tmp_path / "venv", tmp_path / "first", tmp_path / "second"
+    python = prefix(version) / "bin" / f"python{version}"
+    make = "import sys; from launcher.provision import there; there._bare(sys.argv[1])"
+    subprocess.run([python, "-c", make, top], env={"PYTHONPATH": str(ROOT)}, check=True)
+    own = top / "lib" / f"python{version}" / "site-packages"
+    added, library = own / "added", Path(prefix(version), "lib", f"python{version}")
+    added.mkdir()
+    (own / "more.pth").write_text("added\n")
+
+    def path(named: str, *options: str) -> list[str]:
+        words = [top / "bin" / "python", *options, "-c", "import sys; print(*sys.path[1:], sep='\\n')"]
+        environ = {"PYTHONPATH": named, "HOME": str(tmp_path)}
+        done = subprocess.run(words, env=environ, cwd=second, check=True, capture_output=True, text=True)
+        return [line for line in done.stdout.splitlines() if not line.endswith((".zip", "lib-dynload"))]
+
+    second.mkdir()
+    system = path("")[3:]  # what `include-system-site-packages` brings
+    assert path("") == [str(library), str(own), str(added), *system] and system
+    wanted = [str(library), str(own), str(added), str(first), str(second), *system]
+    assert path(f"{first}:{second}") == path(f"{first}:{second}:{first}") == path(f"{first}:") == wanted
+    assert path(f"{own}:{first}")[:2] == [str(own), str(library)], "named by the user, it may stand first"
+    assert path(f"{library}:{system[0]}")[:3] == [str(library), str(own), str(added)]
+    assert path(f"{first}:{second}", "-E") == path("")
 
 
 def test_another_version(bare, folder):
