@@ -16,6 +16,7 @@ from launcher.doctor.facts import (
     Logind,
     MachineFacts,
     Packages,
+    Shadow,
     Space,
     Sudo,
 )
@@ -219,7 +220,14 @@ def _interpreter(text: str) -> Interpreter | None:
         plugins=read_plugins(found.get("plugins")),
         modifiers=tuple(str(name) for name in found.get("modifiers") or ()),
         wire=wire if isinstance(wire, int) else None,
+        shadowed=_shadows(found.get("shadowed")),
     )
+
+
+def _shadows(value: Any) -> tuple[Shadow, ...]:
+    """Without those that make no difference."""
+    rows = [Shadow(*(str(part) for part in row)) for row in value or () if len(row) == 4]
+    return tuple(row for row in rows if not row.version or row.version != row.installed)
 
 
 def _texts(value: Any) -> Mapping[str, str]:

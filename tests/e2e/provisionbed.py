@@ -135,14 +135,14 @@ def _change(path: Path, pattern: str, to: str) -> None:
     path.write_text(text)
 
 
-def distribution(folder: Path, name: str, code: str, version: str = "0.1", entry_points: str = "") -> None:
-    """A module of that name in `folder`, as something that is installed there."""
+def distribution(folder: Path, name: str, *, version: str = "0.1", entry_points: str = "") -> Path:
+    """Something that is installed in `folder`; the place of its module, which is still to be written."""
     folder.mkdir(exist_ok=True)
-    (folder / f"{name}.py").write_text(code)
     info = folder / f"{name}-{version}.dist-info"
     info.mkdir()
     (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
     (info / "entry_points.txt").write_text(entry_points)
+    return folder / f"{name}.py"
 
 
 class Box(Terminal):

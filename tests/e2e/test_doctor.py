@@ -12,9 +12,13 @@ import subprocess
 import venv
 from pathlib import Path
 
+import py_trees
 import pytest
 import sshd as private
 from commandline import BIN, ENDS_WITHIN, Terminal
+from provisionbed import checkout, distribution
+
+ARM = "[scenario_execution.actions]\ngrasp = arm_actions:Grasp\n"
 
 
 @pytest.fixture
@@ -257,6 +261,43 @@ def test_setup_python_and_packages_and_a_name_that_is_wrong(terminal):
         assert [finding["check"] for finding in wrong] == [check], host["findings"]
         cure = f"se-remote provision {names[check]}"
         assert check == "setup" or wrong[0]["cures"][0] == cure
+
+
+def test_another_version_of_something_there(terminal, monkeypatch):
+    """In front of what is installed, as ROS or a workspace has it: py_trees, an action, another wire."""
+    top = terminal.world.directory
+    module = distribution(top / "ros", "py_trees", version="2.2.3")
+    module.with_suffix("").symlink_to(Path(py_trees.__file__).parent)
+    distribution(top / "here", "arm_actions", version="2.0", entry_points=ARM).write_text("")
+    distribution(top / "there", "arm_actions", version="1.9", entry_points=ARM).write_text("")
+    checkout(top / "other", "0.9.0", wire=1)
+    distribution(top / "other", "se_remote", version="0.9.0")
+    monkeypatch.setenv("PYTHONPATH", str(top / "here"))  # of the client
+    folders = {"shadow": top / "ros", "action": top / "there", "wire": top / "other", "same": top / "here"}
+    names = {what: f"{terminal.name}-{what}" for what in folders}
+    entries = [terminal.entry(names[what], setup=f"export PYTHONPATH={folders[what]}") for what in folders]
+    terminal.write_inventory(*entries)
+    done = terminal.se_remote("doctor", *names.values(), "--json", "--no-start")
+    assert done.code == 1
+    shadow, action, wire, same = (
+        {f["check"]: f for f in host["findings"] if f["level"] in ("warning", "failed")}
+        for host in json.loads(done.out)["hosts"]
+    )
+    assert shadow.keys() == {"packages", "plugins"} and "plugins" in wire and same == {}
+    assert f"py_trees 2.2.3 is taken from {top}/ros" in shadow["packages"]["text"]
+    assert "not 2.4" in shadow["packages"]["text"], shadow
+    assert f"se-remote provision {names['shadow']}, and take `python` out" in shadow["packages"]["cures"][0]
+    assert "arm-actions 2.0 is not there" in shadow["plugins"]["text"].replace("_", "-")
+    assert action.keys() == {"plugins"} and "is 1.9 there and arm_actions 2.0" in action["plugins"]["text"]
+    assert wire["packages"]["level"] == "failed"
+    assert "se-remote 0.9.0 there speaks wire version 1" in wire["packages"]["text"]
+
+    (top / "ros" / "py_trees").unlink()  # one that does not do at all
+    (top / "ros" / "py_trees.py").write_text("raise ImportError('too old')\n")
+    done = terminal.se_remote("doctor", names["shadow"], "--json", "--no-start")
+    texts = [f["text"] for f in json.loads(done.out)["hosts"][0]["findings"] if f["check"] == "packages"]
+    assert done.code == 1 and len(texts) == 2
+    assert "py_trees 2.2.3 is taken from" in texts[0] and "too old" in texts[1]
 
 
 @pytest.mark.slow  # what is left is also found in test_doctor_script.py

@@ -325,15 +325,17 @@ def test_what_ros_has_on_pythonpath_shadows_nothing(bare, folder):
     bare.provide()
     ros, workspace = folder / "ros", folder / "workspace"
     for name in ("py_trees", "msgpack", "scenario_execution", "zmq", "remote_exec"):
-        distribution(ros, name, "raise ImportError('of ROS')\n")
-    distribution(ros, "fake_rclpy", "there = 'rclpy of ROS'\n")
+        distribution(ros, name).write_text("raise ImportError('of ROS')\n")
+    distribution(ros, "fake_rclpy").write_text("there = 'rclpy of ROS'\n")
     points = "[scenario_execution.actions]\ndrive = drive_actions:Drive\n"
-    distribution(workspace, "drive_actions", ACTION, entry_points=points)
+    distribution(workspace, "drive_actions", entry_points=points).write_text(ACTION)
     path = f"{workspace}:{ros}"
     bare.write_inventory(bare.bare(setup=f"export PYTHONPATH={path}"))
     said = bare.se_remote("call", bare.name, "drive")
     assert said.code == 0, said.text
     assert f"rclpy of ROS, py_trees of {bare.current()}/lib/python3.10/site-packages/py_trees" in said.text
+    seen = bare.se_remote("doctor", bare.name, "--no-start")
+    assert seen.code == 0 and "PYTHONPATH" not in seen.out, seen.text
     child = folder / "child.sh"
     child.write_text("python3 -c 'import py_trees' 2>&1 | tail -n 1; echo path $PYTHONPATH\n")
     said = bare.se_remote("call", bare.name, "run_process", f"command=sh {child}")
