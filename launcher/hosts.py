@@ -33,7 +33,7 @@ from launcher.processes.course import root_of
 from launcher.processes.engine import Engine
 from launcher.processes.graph import Stack
 from launcher.processes.run import Run
-from launcher.provision.values import Provided, Say
+from launcher.provision.values import Asked, Provided, Say
 from launcher.ways import Renew, Way
 
 LAST_ERRORS = 1.0
@@ -284,9 +284,7 @@ class Hosts:
             raise
         return await self._bring_up(host, runner, token)
 
-    async def provide(
-        self, host: HostSpec, say: Say, packages: tuple[str, ...], python: str
-    ) -> Provided | LauncherError:
+    async def provide(self, host: HostSpec, say: Say, asked: Asked) -> Provided | LauncherError:
         """Have the server and packages where it is to run; nothing is started."""
         token = bootstrap.new_token()
         self._event(host, Stage.CONNECT, State.STARTING, str(host.machine))
@@ -297,7 +295,7 @@ class Hosts:
             )
             async with place as runner:
                 self._event(host, Stage.PROVISION, State.STARTING, "")
-                done = await supplying.supply(host, runner, self._environ, say, packages, python)
+                done = await supplying.supply(host, runner, self._environ, say, asked)
         except LauncherError as error:
             stage = error.stage if isinstance(error, StageError) else Stage.PROVISION
             self._event(host, stage, State.DEAD, str(error), "error")

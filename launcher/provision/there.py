@@ -5,7 +5,7 @@ Rules:
 - one at a time on an account (a lock that dies with its holder), what a killed one has left is removed;
 - what it holds comes before PYTHONPATH, in its own interpreter alone;
 - an environment is whole when its `provision.json` is there, which is written last; `current` leads to a
-  whole one at every moment, and what it has led to is never changed;
+  whole one at every moment, and the packages that it has led to are never changed;
 - an old one is removed when no process uses it.
 """
 
@@ -129,6 +129,8 @@ def provide(request: dict[str, Any], say: Say) -> None:
                     say("names", "\n".join(missing))
                     return
                 _make(top, request, folder, say)
+        else:
+            _note(top, request["manifest"])
         _switch(venvs, request["key"])
         removed, kept = _prune(venvs, request["key"])
     for name, value in (("verb", "provided"), ("place", top), ("fresh", "yes" if fresh else "no"),
@@ -209,10 +211,15 @@ def _make(top: str, request: dict[str, Any], folder: str, say: Say) -> None:
         if trouble:
             cause = f"what was installed does not run with {sys.executable}: {trouble}"
             raise Refused(cause, f"on the machine: {top}/bin/python -c '{_TRY}'")
-        _write(os.path.join(top, "provision.json"), json.dumps(request["manifest"]))
+        _note(top, request["manifest"])
     except BaseException:
         shutil.rmtree(top, ignore_errors=True)  # a full disk has room again
         raise
+
+
+def _note(top: str, manifest: dict[str, Any]) -> None:
+    """What was asked for, which the same wheels may answer in more than one way."""
+    _write(os.path.join(top, "provision.json"), json.dumps(manifest))
 
 
 def _room(folder: str, wheels: list[str]) -> None:

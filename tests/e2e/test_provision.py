@@ -167,9 +167,38 @@ def test_an_old_environment_goes_when_nobody_uses_it(bare, folder):
     said = bare.se_remote("call", bare.name, "run_process", "command=true")
     assert said.code == 0, "its server goes on in the old one"
     assert bare.se_remote("kill", bare.name).code == 0
-    dropped = bare.provision()
+    again = bare.provision()
+    assert again.code == 0 and "nothing to do: se-remote 0.1.0 and se_remote_test_actions" in again.err
+    dropped = bare.provision("--only")
     assert dropped.code == 0 and "in use again" in dropped.err, dropped.text
+    way_back = f"se-remote provision {bare.name} --with {folder}/se_remote_test_actions"
+    assert f"goes, since nothing names it any more (to have it there: {way_back})" in dropped.err, dropped.err
     assert bare.whole() == [old], "the other one is gone"
+
+
+@pytest.mark.slow
+def test_what_was_asked_for_before_stays(bare, folder):
+    """And one that the inventory lists goes with its line there; what cannot be found here is an error."""
+    bare.provide()
+    one, two, three = (package(folder, f"se_remote_test_{name}") for name in ("one", "two", "three"))
+
+    def there() -> set[str]:
+        return {path.stem[15:] for path in bare.current().glob("lib/*/site-packages/se_remote_test_*.py")}
+
+    bare.write_inventory(bare.bare(provision=f"[{one}]"))
+    assert bare.provision("--with", str(two)).code == 0 and there() == {"one", "two"}
+    bare.write_inventory(bare.bare())
+    done = bare.provision("--with", str(three))
+    assert f"as before with {two} (else: --only)" in done.err and f"{one} goes" in done.err, done.text
+    assert there() == {"two", "three"}
+    moved = two.rename(folder / "elsewhere")
+    lost = bare.provision()
+    assert lost.code == 1 and f"{two} was put there by hand, and is not on this machine" in lost.err, (
+        lost.text
+    )
+    assert f"try: se-remote provision {bare.name} --only, and --with what is to stay\n" in lost.err
+    assert there() == {"two", "three"}
+    assert bare.provision("--only", "--with", str(moved)).code == 0 and there() == {"two"}
 
 
 @pytest.mark.slow
@@ -183,7 +212,7 @@ def test_a_package_that_changes(bare, folder):
     assert len(bare.whole()) == 1, "the older one is gone"
     site = bare.current() / "lib" / "python3.10" / "site-packages"
     assert (site / changed.name).read_text() == changed.read_text()
-    dropped = bare.provision()
+    dropped = bare.provision("--only")
     assert dropped.code == 0 and not (bare.current() / "lib/python3.10/site-packages" / changed.name).exists()
 
 
