@@ -64,8 +64,8 @@ def test_an_old_package_says_nonsense(text: str) -> None:
 
 @pytest.mark.parametrize(
     "word",
-    ["our-actions", "Our_Actions==1.4", "our.actions[all]>=1", "/ws/our_actions/", "./our_actions-2-py3-x.whl"],
-)  # fmt: skip
+    ["our-actions", "Our_Actions==1.4", "our.actions[all]>=1", "/ws/our_actions/", "./our_actions-2-x.whl"],
+)
 def test_names_folders_and_wheels_of_one_project_replace_each_other(word: str) -> None:
     assert project(word) == "our-actions"
     assert missing(["numpy==2.0", word], ["our-actions"]) == ("numpy==2.0",)
