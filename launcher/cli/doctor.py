@@ -27,7 +27,7 @@ from launcher.doctor.facts import Case, ClientFacts, Finding, Level
 from launcher.errors import InventoryError, LauncherError, StageError
 from launcher.inventory import Inventory
 from launcher.lease import Launcher, Lease
-from launcher.machines.ssh_config import ignored_options
+from launcher.machines.ssh_config import Read, config_of, ignored_options
 from launcher.model import Event, HostSpec, Stage
 from remote_exec.client.hub import request
 from remote_exec.errors import RemoteExecError
@@ -141,8 +141,7 @@ def _resolved(names: Iterable[str], selection: Selection, needs: list[str]) -> l
 
 def client_facts(specs: Iterable[HostSpec], environ: Mapping[str, str]) -> ClientFacts:
     """What there is on this machine."""
-    config = Path(environ.get("HOME") or "~").expanduser() / ".ssh" / "config"
-    files = {str(config): config.read_text(errors="replace")} if config.is_file() else {}
+    read = config_of(Path(environ.get("HOME") or "~").expanduser())
     points = importlib.metadata.entry_points(group="scenario_execution.actions")
     return ClientFacts(
         version=_version("se-remote") or __version__,
@@ -150,7 +149,7 @@ def client_facts(specs: Iterable[HostSpec], environ: Mapping[str, str]) -> Clien
         framework=_version("scenario_execution"),
         plugins={p.name: (p.dist.name, p.dist.version) for p in points if p.dist is not None},
         modifiers=_modifiers(),
-        ignored={spec.name: _ignored(spec, files) for spec in specs if spec.machine.host},
+        ignored={spec.name: _ignored(spec, read) for spec in specs if spec.machine.host},
     )
 
 
@@ -160,9 +159,9 @@ def _modifiers() -> tuple[str, ...]:
     return tuple(sorted({point.dist.name for point in points if point.dist is not None}))
 
 
-def _ignored(spec: HostSpec, files: Mapping[str, str]) -> tuple[str, ...]:
+def _ignored(spec: HostSpec, read: Read) -> tuple[str, ...]:
     host = spec.machine.host or ""
-    both = [option for auth in (False, True) for option in ignored_options(files, host, authenticating=auth)]
+    both = [option for auth in (False, True) for option in ignored_options(read, host, authenticating=auth)]
     return tuple(dict.fromkeys(str(option) for option in both))
 
 

@@ -210,7 +210,11 @@ def test_a_machine_that_was_reflashed(terminal):
 
 def test_a_machine_that_lets_nobody_in(terminal):
     config = terminal.world.home / ".ssh" / "config"
-    config.write_text("Host 127.*\n  AddKeysToAgent yes\n")
+    (config.parent / "lab").mkdir()
+    (config.parent / "lab" / "keys.conf").write_text(
+        "Host 127.*\n  AddKeysToAgent yes\nHost other\n  UseKeychain yes\n"
+    )
+    config.write_text("Host 127.*\n  Include lab/*.conf missing\nHost other\n  NumberOfPasswordPrompts 1\n")
     keys = terminal.world.sshd.directory / "authorized_keys"
     text = keys.read_text()
     keys.write_text("")
@@ -218,7 +222,8 @@ def test_a_machine_that_lets_nobody_in(terminal):
     assert code == 3 and set(bad(found)) == {"authenticate"}
     levels = {finding["level"]: finding for finding in found["authenticate"]}
     assert "ssh-copy-id" in levels["failed"]["cures"][0]
-    assert "AddKeysToAgent yes" in levels["warning"]["text"]
+    assert f"AddKeysToAgent yes ({config.parent}/lab/keys.conf:2)" in levels["warning"]["text"]
+    assert "UseKeychain" not in json.dumps(found) and "NumberOfPasswordPrompts" not in json.dumps(found)
     keys.write_text(text)
     code, found = diagnose(terminal, terminal.name, "--no-start")
     assert (code, bad(found)) == (0, {}) and "not needed: AddKeysToAgent" in found["connect"][0]["text"]
