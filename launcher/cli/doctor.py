@@ -33,6 +33,7 @@ from remote_exec.client.hub import request
 from remote_exec.errors import RemoteExecError
 
 HELLO_S = 10.0
+_LONG_S = 8.0
 _UNREACHED = 3
 _WIDTH = 14
 _NARROW = 20
@@ -72,7 +73,7 @@ def run(args: argparse.Namespace) -> int:
     )  # fmt: skip
     try:
         output.show_live(f"… looking at {', '.join(patient.name for patient in found)}")
-        _examine(found, here, selection, launcher)
+        _examine(found, here, selection, launcher, _Waiting(output))
         output.show_live("… starting a server on trial")
         _try(found, times, launcher, no_start=args.no_start)
     finally:
@@ -88,6 +89,21 @@ def run(args: argparse.Namespace) -> int:
     if any(patient.unreached for patient in patients):
         return _UNREACHED
     return 0 if checklist.runs(mine) and all(patient.runs for patient in patients) and not left else 1
+
+
+class _Waiting:
+    """Says what is waited for: on a terminal always, elsewhere when it takes long."""
+
+    def __init__(self, output: Output) -> None:
+        self._output = output
+        self._said: set[tuple[str, str]] = set()
+
+    def on_note(self, name: str, what: str, seconds: float) -> None:
+        """Of a machine, by one of its hosts."""
+        self._output.show_live(f"… {name}: {what} ({seconds:.0f} s)")
+        if seconds >= _LONG_S and (name, what) not in self._said:
+            self._said.add((name, what))
+            self._output.say(f"{name}: {what} takes long, {seconds:.0f} s so far")
 
 
 class _Times:
@@ -173,7 +189,11 @@ def _version(package: str) -> str:
 
 
 def _examine(
-    patients: Sequence[_Patient], here: ClientFacts, selection: Selection, launcher: Launcher
+    patients: Sequence[_Patient],
+    here: ClientFacts,
+    selection: Selection,
+    launcher: Launcher,
+    waiting: _Waiting,
 ) -> None:
     """One exec per machine; all machines side by side."""
     specs = {patient.name: patient.spec for patient in patients if patient.spec is not None}
@@ -181,7 +201,8 @@ def _examine(
     commands = {name: checklist.commands_of(spec, processes) for name, spec in specs.items()}
 
     async def work(group: list[HostSpec], runner: Any) -> tuple[float, gathering.Examined]:
-        return runner.login_took, await gathering.examine(group, commands, runner)
+        note = partial(waiting.on_note, group[0].name)
+        return runner.login_took, await gathering.examine(group, commands, runner, note=note)
 
     by_name = {patient.name: patient for patient in patients}
     for group, answer in launcher.on_each_machine(list(specs.values()), work):

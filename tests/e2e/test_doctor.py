@@ -18,6 +18,9 @@ import sshd as private
 from commandline import BIN, ENDS_WITHIN, Terminal
 from provisionbed import checkout, distribution
 
+from launcher.doctor import gathering
+from launcher.model import Stage
+
 ARM = "[scenario_execution.actions]\ngrasp = arm_actions:Grasp\n"
 
 
@@ -176,6 +179,38 @@ def test_other_login_shells(terminal, shell):
     code, found = diagnose(terminal, terminal.name, "--no-start")
     assert (code, bad(found)) == (0, {})
     assert found["start, tunnel, hello"][0]["text"] == "not tried: --no-start"
+
+
+def test_what_hangs_is_said_while_it_does(terminal, monkeypatch):
+    """`setup` goes on as soon as it is named; an rc file is not waited for as long as for an answer."""
+    monkeypatch.setattr(gathering, "SHELL_S", 2.0)
+    world = terminal.world
+    account, waits = world.account(), world.directory / "waits"
+    hang = f"while [ -e {waits} ]; do sleep 0.05; done\n"
+    host = world.host(user=account.name, setup=hang)
+    noted = []
+
+    async def examine(group, runner):
+        def note(what, seconds):
+            noted.append(what)
+            if what == "`setup` of lab-pc":
+                waits.unlink(missing_ok=True)
+
+        return await gathering.examine(group, {}, runner, base=world.base, note=note)
+
+    def diagnosis():
+        waits.touch()
+        ((_, found),) = world.launcher().on_each_machine([host], examine)
+        return found
+
+    found = diagnosis()
+    assert found.hosts["lab-pc"].setup_code == 0 and "`setup` of lab-pc" in noted
+    own(account, account.home / ".bashrc", f"echo Welcome\n{hang}")
+    noted.clear()
+    error = diagnosis()
+    assert (error.stage, error.tail, set(noted)) == (Stage.SHELL, ("Welcome",), {"the login shell"}), error
+    assert "has not come to run our script within 2 s" in error.cause and ".bashrc" in error.next_step
+    waits.unlink()
 
 
 def test_a_login_shell_that_runs_nothing(terminal):
