@@ -8,12 +8,16 @@ import re
 import shutil
 import subprocess
 import sys
+import zipfile
+from dataclasses import dataclass
 from pathlib import Path
 
 import dockerd as engines
 import pytest
 import sshd as private
 from commandline import BIN, Done, Terminal
+
+from launcher.plan import WIRE
 
 ROOT = Path(__file__).parents[2]
 VENVS = ".local/share/se-remote/venvs"
@@ -127,6 +131,30 @@ def checkout(directory: Path, version: str, wire: int | None = None) -> Path:
             f"WIRE_VERSION: Final = {wire}",
         )
     return directory
+
+
+RELEASES = Path(__file__).parent / "releases"
+"""Wheels of se-remote as they were released; see the README there."""
+
+
+@dataclass(frozen=True)
+class Other:
+    """Code of another version, for `Bare.client`."""
+
+    folder: Path
+    version: str
+    wire: int
+
+
+def other(directory: Path, release: str) -> Other:
+    """What was released by that wheel; "": a copy of this code that says that it is another version."""
+    if not release:
+        return Other(checkout(directory, "0.0.9"), "0.0.9", WIRE)
+    with zipfile.ZipFile(RELEASES / release) as wheel:
+        wheel.extractall(directory)
+    wire = re.search(r"(?m)^WIRE: Final = (\d+)$", (directory / "launcher" / "plan.py").read_text())
+    assert wire is not None
+    return Other(directory, release.split("-")[1], int(wire[1]))
 
 
 def _change(path: Path, pattern: str, to: str) -> None:

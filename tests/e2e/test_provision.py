@@ -13,7 +13,10 @@ from pathlib import Path
 
 import pytest
 import sshd as private
-from provisionbed import ROOT, VENVS, Bare, Box, checkout, distribution, prefix
+from provisionbed import RELEASES, ROOT, VENVS, Bare, Box, checkout, distribution, other, prefix
+
+from launcher import __version__
+from launcher.plan import WIRE
 
 pytestmark = pytest.mark.timeout(600)
 
@@ -168,7 +171,9 @@ def test_an_old_environment_goes_when_nobody_uses_it(bare, folder):
     assert said.code == 0, "its server goes on in the old one"
     assert bare.se_remote("kill", bare.name).code == 0
     again = bare.provision()
-    assert again.code == 0 and "nothing to do: se-remote 0.1.0 and se_remote_test_actions" in again.err
+    assert (
+        again.code == 0 and f"nothing to do: se-remote {__version__} and se_remote_test_actions" in again.err
+    )
     dropped = bare.provision("--only")
     assert dropped.code == 0 and "in use again" in dropped.err, dropped.text
     way_back = f"se-remote provision {bare.name} --with {folder}/se_remote_test_actions"
@@ -404,46 +409,59 @@ def test_another_version(bare, folder):
     bare.provide()
     old = checkout(folder / "old", "0.0.9")
     up = bare.client(old, "up", bare.name)
-    assert up.code == 0 and "runs se-remote 0.1.0, this is 0.0.9; they fit together" in up.err, up.text
+    assert up.code == 0, up.text
+    assert f"runs se-remote {__version__}, this is 0.0.9; they fit together" in up.err, up.text
     said = bare.client(old, "call", bare.name, "run_process", "command=echo understood")
     assert said.code == 0 and "understood" in said.text, said.text
     assert bare.se_remote("kill", bare.name).code == 0
-    other = checkout(folder / "other", "0.0.8", wire=1)
-    refused = bare.client(other, "up", bare.name)
-    assert refused.code == 1 and "speaks wire version 2, this one (0.0.8) 1" in refused.err, refused.text
-    assert f"se-remote provision {bare.name}" in refused.err.split("try:")[1]
+    wired = checkout(folder / "wired", "0.0.8", wire=1)
+    refused(bare.client(wired, "up", bare.name), bare, f"speaks wire version {WIRE}, this one (0.0.8) 1")
 
 
 @pytest.mark.slow
-def test_other_versions(bare, folder):
-    """An older server, an older client, and one that speaks another wire."""
-    old = checkout(folder / "old", "0.0.9")
-    other = checkout(folder / "other", "0.9.0", wire=1)
-    done = bare.client(old, "provision", bare.name)
-    assert done.code == 0 and "se-remote 0.0.9 ready" in done.err, done.text
+@pytest.mark.parametrize("release", ["", *sorted(path.name for path in RELEASES.glob("*.whl"))])
+def test_a_release_and_this_version(bare, folder, release):
+    """Its server with our client, and our server with its client: they work together, or are refused."""
+    old = other(folder / "old", release)
+    done = bare.client(old.folder, "provision", bare.name)
+    assert done.code == 0 and f"se-remote {old.version} ready" in done.err, done.text
     up = bare.se_remote("up", bare.name)
-    line = (
-        "runs se-remote 0.0.9, this is 0.1.0; they fit together (to have the same there: se-remote provision"
-    )
-    assert up.code == 0 and line in up.err, up.text
-    said = bare.scenario('run_process("echo understood") with:\n    remote("lab-pc")', "-t")
-    assert said.code == 0 and "runs version 0.0.9, this is 0.1.0; they fit together" in said.text, said.text
-    assert bare.se_remote("kill", bare.name).code == 0
+    if old.wire == WIRE:
+        fit = f"runs se-remote {old.version}, this is {__version__}; they fit together"
+        cure = f"(to have the same there: se-remote provision {bare.name})"
+        assert up.code == 0 and f"{fit} {cure}" in up.err, up.text
+        said = bare.scenario('run_process("echo understood") with:\n    remote("lab-pc")', "-t")
+        fit = f"runs version {old.version}, this is {__version__}; they fit together"
+        assert said.code == 0 and "understood" in said.text and fit in said.text, said.text
+        assert bare.se_remote("kill", bare.name).code == 0
+    else:
+        refused(up, bare, f"speaks wire version {old.wire}, this one ({__version__}) {WIRE}")
 
     assert bare.provision().code == 0
-    up = bare.client(old, "up", bare.name)
-    assert up.code == 0 and "runs se-remote 0.1.0, this is 0.0.9" in up.err, up.text
-    said = bare.client(old, "call", bare.name, "run_process", "command=echo understood")
-    assert said.code == 0 and "understood" in said.text, said.text
-    assert bare.se_remote("kill", bare.name).code == 0
+    up = bare.client(old.folder, "up", bare.name)
+    if old.wire == WIRE:
+        assert up.code == 0 and f"runs se-remote {__version__}, this is {old.version}" in up.err, up.text
+        said = bare.client(old.folder, "call", bare.name, "run_process", "command=echo understood")
+        assert said.code == 0 and "understood" in said.text, said.text
+        assert bare.se_remote("kill", bare.name).code == 0
+    else:
+        refused(up, bare, f"speaks wire version {WIRE}, this one ({old.version}) {old.wire}")
 
-    refused = bare.client(other, "up", bare.name)
-    assert refused.code == 1 and "speaks wire version 2, this one (0.9.0) 1" in refused.err, refused.text
-    assert f"se-remote provision {bare.name}" in refused.err.split("try:")[1]
-    assert bare.client(other, "provision", bare.name).code == 0
-    refused = bare.se_remote("up", bare.name)
-    assert refused.code == 1 and "se-remote 0.9.0 on" in refused.err, refused.text
-    assert f"try: se-remote provision {bare.name}\n" in refused.err
+
+def refused(done, bare, cause: str) -> None:
+    assert done.code == 1 and cause in done.err, done.text
+    assert f"se-remote provision {bare.name}" in done.err.split("try:")[1]
+
+
+@pytest.mark.slow
+def test_another_wire(bare, folder):
+    """Refused on either side, with what cures it, and cured by a bring-up that may."""
+    newer = checkout(folder / "newer", "0.9.0", wire=1)
+    assert bare.client(newer, "provision", bare.name).code == 0
+    refused(bare.se_remote("up", bare.name), bare, f"speaks wire version 1, this one ({__version__}) {WIRE}")
     bare.write_inventory(bare.bare(provision="auto"))
     up = bare.se_remote("up", bare.name)
-    assert up.code == 0 and "se-remote 0.1.0" in up.err, up.text
+    assert up.code == 0 and f"se-remote {__version__}" in up.err, up.text
+    assert bare.se_remote("kill", bare.name).code == 0
+    bare.write_inventory(bare.bare())
+    refused(bare.client(newer, "up", bare.name), bare, f"speaks wire version {WIRE}, this one (0.9.0) 1")
