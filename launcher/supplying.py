@@ -11,10 +11,8 @@ import contextlib
 from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Final
 
-from launcher import carried
 from launcher.command import quote
 from launcher.errors import InventoryError
-from launcher.frames import Note
 from launcher.machines.container import ContainerRunner
 from launcher.machines.runner import Runner
 from launcher.model import HostSpec, Problem
@@ -45,21 +43,6 @@ async def supply(
     order = Order(listed, asked.packages, asked.only, asked.python or host.interpreter, again)
     async with _alive(host, runner):
         return await Provider(environ).provide(host.name, runner, order, say)
-
-
-@contextlib.asynccontextmanager
-async def entered(
-    host: HostSpec, machine: Runner, *, token: str, base: str, note: Note
-) -> AsyncIterator[Runner]:
-    """Where the host's server is to run: the machine, or its container for the length of the block."""
-    if host.docker is None:
-        yield machine
-        return
-    inner = await carried.enter(host, machine, token=token, base=base, note=note)
-    try:
-        yield inner
-    finally:
-        await carried.leave(host.name, inner, token=token, base=base)
 
 
 def check(host: HostSpec) -> None:

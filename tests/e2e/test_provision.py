@@ -160,6 +160,32 @@ def test_ctrl_c_and_again(bare):
     assert bare.provision().code == 0 and len(bare.whole()) == 1
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("seen", ["exists", "works"])
+def test_ctrl_c_in_a_container_that_was_stopped(world, boxes, cache, seen):
+    """While it is being started, and while something is installed in it: it is stopped again, at once."""
+    box = Box(world, boxes, cache)
+    boxes.dockerd.run("stop", "-t", "0", box.box)
+
+    def there() -> bool:
+        state = boxes.dockerd.state(box.box)
+        return state == "running" and (seen == "exists" or VENVS in box.inside("find", f"/root/{VENVS}"))
+
+    for _ in range(3):
+        process = box.start("se-remote", "provision", box.name)
+        assert private.wait_until(there, 240)
+        process.send_signal(signal.SIGINT)
+        text = process.communicate(timeout=40)[1]
+        assert process.returncode == 130, text
+        assert private.wait_until(lambda: boxes.dockerd.state(box.box) == "exited", 30), text
+        if seen == "works":
+            boxes.dockerd.run("start", box.box)
+            box.inside("rm", "-rf", f"/root/{VENVS}")
+            boxes.dockerd.run("stop", "-t", "0", box.box)
+    done = box.se_remote("provision", box.name)
+    assert done.code == 0 and boxes.dockerd.state(box.box) == "exited", done.text
+
+
 def test_an_old_environment_goes_when_nobody_uses_it(bare, folder):
     bare.provide()
     old = bare.current().name
