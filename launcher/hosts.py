@@ -33,7 +33,7 @@ from launcher.processes.course import root_of
 from launcher.processes.engine import Engine
 from launcher.processes.graph import Stack
 from launcher.processes.run import Run
-from launcher.provision.values import Provided, Say
+from launcher.provision.values import Asked, Provided, Say
 from launcher.ways import Renew, Way
 
 LAST_ERRORS = 1.0
@@ -41,6 +41,8 @@ LAST_ERRORS = 1.0
 GRACE, GRACE_HURRY = 10.0, 2.0
 """Seconds between TERM and KILL."""
 _PATIENCE, _PATIENCE_HURRY = 3.0, 0.5
+_LEAVE_S = 30.0
+"""What the end of a provision that was given up may take: an engine stops a container."""
 _MEND_AT_END = 1.0
 """Seconds that the end waits for a way that is being mended."""
 
@@ -148,6 +150,7 @@ class Hosts:
         self._keep = keep
         self._hosts: list[asyncio.Task[_Open]] = []
         self._given_up: set[asyncio.Task[_Open]] = set()
+        self._providing: list[asyncio.Task[Any]] = []
         self._opened: dict[str, _Open] = {}
         self._states: dict[str, State] = {}
         self._stops: list[asyncio.Task[Stopped]] = []
@@ -282,25 +285,30 @@ class Hosts:
         try:
             await supplying.supply(host, runner, self._environ, self._saying(host))
         except BaseException:
-            if isinstance(runner, ContainerRunner):
-                await _to_its_end(carried.leave(host.name, runner, token=token, base=self._base))
+            await self._out_of_box(host, runner, token)
             raise
         return await self._bring_up(host, runner, token)
 
-    async def provide(
-        self, host: HostSpec, say: Say, packages: tuple[str, ...], python: str
-    ) -> Provided | LauncherError:
+    async def _out_of_box(self, host: HostSpec, runner: Runner, token: str) -> None:
+        """What `_enter` has given; a machine needs nothing."""
+        if isinstance(runner, ContainerRunner):
+            await _to_its_end(carried.leave(host.name, runner, token=token, base=self._base))
+
+    async def provide(self, host: HostSpec, say: Say, asked: Asked) -> Provided | LauncherError:
         """Have the server and packages where it is to run; nothing is started."""
+        task = asyncio.current_task()
+        assert task is not None
+        self._providing.append(task)
         token = bootstrap.new_token()
         self._event(host, Stage.CONNECT, State.STARTING, str(host.machine))
         try:
             reach = self._reach if host.docker is None else self._reach_for_container
-            place = supplying.entered(
-                host, await reach(host), token=token, base=self._base, note=self._noting(host)
-            )
-            async with place as runner:
+            runner = await self._enter(host, await reach(host), token)
+            try:
                 self._event(host, Stage.PROVISION, State.STARTING, "")
-                done = await supplying.supply(host, runner, self._environ, say, packages, python)
+                done = await supplying.supply(host, runner, self._environ, say, asked)
+            finally:
+                await self._out_of_box(host, runner, token)
         except LauncherError as error:
             stage = error.stage if isinstance(error, StageError) else Stage.PROVISION
             self._event(host, stage, State.DEAD, str(error), "error")
@@ -428,6 +436,8 @@ class Hosts:
         self.give_up()
         if self._hosts:
             await asyncio.wait(self._hosts, timeout=6)
+        if self._providing:  # cancelled by who waited for it
+            await asyncio.wait(self._providing, timeout=_LEAVE_S)
         left = await self._depends.end(self._closing(GRACE), hurried=self.hurried.is_set())
         self.leftovers += [text for text in left if "still there" in text and text not in self.leftovers]
         opened, self._opened = list(self._opened.values()), {}

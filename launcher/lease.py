@@ -41,7 +41,7 @@ from launcher.plan import HostStatus, Stopped
 from launcher.processes.engine import Engine
 from launcher.processes.graph import Stack, build
 from launcher.processes.model import Change
-from launcher.provision.values import Provided, Say
+from launcher.provision.values import Asked, Provided, Say
 from launcher.remains import Remains, Run
 
 __all__ = ["Carried", "Inventory", "Launcher", "Lease"]
@@ -265,15 +265,11 @@ class Launcher:
         return self._wait(self._on_machines(work))
 
     def provide(
-        self,
-        hosts: Sequence[HostSpec],
-        saying: Callable[[HostSpec], Say],
-        packages: Sequence[str] = (),
-        python: str = "",
+        self, hosts: Sequence[HostSpec], saying: Callable[[HostSpec], Say], asked: Asked
     ) -> dict[str, Provided | LauncherError]:
         """Have the server and packages on each host, side by side; see supplying.supply."""
         self._start_thread(2.5)
-        return self._wait(self._provide(list(hosts), saying, tuple(packages), python))
+        return self._wait(self._provide(list(hosts), saying, asked))
 
     def clean(
         self, hosts: Sequence[HostSpec], *, dry: bool
@@ -460,9 +456,9 @@ class Launcher:
         return await work(self._machines.runner)
 
     async def _provide(
-        self, hosts: list[HostSpec], saying: Callable[[HostSpec], Say], packages: tuple[str, ...], python: str
+        self, hosts: list[HostSpec], saying: Callable[[HostSpec], Say], asked: Asked
     ) -> dict[str, Provided | LauncherError]:
-        work = (self._hosts.provide(host, saying(host), packages, python) for host in hosts)
+        work = (self._hosts.provide(host, saying(host), asked) for host in hosts)
         return dict(zip([host.name for host in hosts], await asyncio.gather(*work), strict=True))
 
     async def _reach_for_container(self, host: HostSpec) -> Runner:

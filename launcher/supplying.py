@@ -9,15 +9,16 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import AsyncIterator, Callable, Mapping
+from typing import Final
 
-from launcher import carried
 from launcher.command import quote
 from launcher.errors import InventoryError
-from launcher.frames import Note
 from launcher.machines.container import ContainerRunner
 from launcher.machines.runner import Runner
 from launcher.model import HostSpec, Problem
-from launcher.provision.values import Provided, Say
+from launcher.provision.values import Asked, Provided, Say
+
+NOTHING: Final = Asked()
 
 _OPEN_S = 15.0
 _EACH_S = 5.0
@@ -29,34 +30,19 @@ async def supply(
     runner: Runner,
     environ: Mapping[str, str],
     say: Say,
-    packages: tuple[str, ...] = (),
-    python: str = "",
+    asked: Asked = NOTHING,
 ) -> Provided:
-    """Have the server there, and the packages of the inventory and `packages`. Raises LauncherError."""
+    """Have the server there, with the packages of the inventory and what is asked. Raises LauncherError."""
     from launcher.provision.providing import Order, Provider
 
     listed = host.provision.packages if host.provision is not None else ()
-    words = [word for each in packages for word in ("--with", each)]
-    words += ["--python", python] if python else []
+    words = ["--with", *asked.packages] if asked.packages else []
+    words += ["--only"] if asked.only else []
+    words += ["--python", asked.python] if asked.python else []
     again = quote(["se-remote", "provision", host.name, *words])
-    order = Order(tuple(dict.fromkeys([*listed, *packages])), python or host.interpreter, again)
+    order = Order(listed, asked.packages, asked.only, asked.python or host.interpreter, again)
     async with _alive(host, runner):
         return await Provider(environ).provide(host.name, runner, order, say)
-
-
-@contextlib.asynccontextmanager
-async def entered(
-    host: HostSpec, machine: Runner, *, token: str, base: str, note: Note
-) -> AsyncIterator[Runner]:
-    """Where the host's server is to run: the machine, or its container for the length of the block."""
-    if host.docker is None:
-        yield machine
-        return
-    inner = await carried.enter(host, machine, token=token, base=base, note=note)
-    try:
-        yield inner
-    finally:
-        await carried.leave(host.name, inner, token=token, base=base)
 
 
 def check(host: HostSpec) -> None:

@@ -13,7 +13,10 @@ def add(command: Callable[[str, str], argparse.ArgumentParser]) -> None:
     provision.add_argument(
         "--with", dest="packages", action="append", nargs="+", default=[], metavar="PACKAGE",
         help="beside the server and what the inventory lists: a name (numpy, my-actions==1.4), a folder with "
-        "a pyproject.toml (./my_actions), a wheel. What is not named again is not there afterwards",
+        "a pyproject.toml (./my_actions), a wheel. What was named before stays",
+    )  # fmt: skip
+    provision.add_argument(
+        "--only", action="store_true", help="without what was named by --with before and is not named now",
     )  # fmt: skip
     provision.add_argument(
         "--python", default="", metavar="PYTHON", help="the interpreter there that it is made with "

@@ -27,12 +27,13 @@ from launcher.doctor.facts import Case, ClientFacts, Finding, Level
 from launcher.errors import InventoryError, LauncherError, StageError
 from launcher.inventory import Inventory
 from launcher.lease import Launcher, Lease
-from launcher.machines.ssh_config import ignored_options
+from launcher.machines.ssh_config import Read, config_of, ignored_options
 from launcher.model import Event, HostSpec, Stage
 from remote_exec.client.hub import request
 from remote_exec.errors import RemoteExecError
 
 HELLO_S = 10.0
+_LONG_S = 8.0
 _UNREACHED = 3
 _WIDTH = 14
 _NARROW = 20
@@ -72,7 +73,7 @@ def run(args: argparse.Namespace) -> int:
     )  # fmt: skip
     try:
         output.show_live(f"… looking at {', '.join(patient.name for patient in found)}")
-        _examine(found, here, selection, launcher)
+        _examine(found, here, selection, launcher, _Waiting(output))
         output.show_live("… starting a server on trial")
         _try(found, times, launcher, no_start=args.no_start)
     finally:
@@ -88,6 +89,21 @@ def run(args: argparse.Namespace) -> int:
     if any(patient.unreached for patient in patients):
         return _UNREACHED
     return 0 if checklist.runs(mine) and all(patient.runs for patient in patients) and not left else 1
+
+
+class _Waiting:
+    """Says what is waited for: on a terminal always, elsewhere when it takes long."""
+
+    def __init__(self, output: Output) -> None:
+        self._output = output
+        self._said: set[tuple[str, str]] = set()
+
+    def on_note(self, name: str, what: str, seconds: float) -> None:
+        """Of a machine, by one of its hosts."""
+        self._output.show_live(f"… {name}: {what} ({seconds:.0f} s)")
+        if seconds >= _LONG_S and (name, what) not in self._said:
+            self._said.add((name, what))
+            self._output.say(f"{name}: {what} takes long, {seconds:.0f} s so far")
 
 
 class _Times:
@@ -141,8 +157,7 @@ def _resolved(names: Iterable[str], selection: Selection, needs: list[str]) -> l
 
 def client_facts(specs: Iterable[HostSpec], environ: Mapping[str, str]) -> ClientFacts:
     """What there is on this machine."""
-    config = Path(environ.get("HOME") or "~").expanduser() / ".ssh" / "config"
-    files = {str(config): config.read_text(errors="replace")} if config.is_file() else {}
+    read = config_of(Path(environ.get("HOME") or "~").expanduser())
     points = importlib.metadata.entry_points(group="scenario_execution.actions")
     return ClientFacts(
         version=_version("se-remote") or __version__,
@@ -150,7 +165,7 @@ def client_facts(specs: Iterable[HostSpec], environ: Mapping[str, str]) -> Clien
         framework=_version("scenario_execution"),
         plugins={p.name: (p.dist.name, p.dist.version) for p in points if p.dist is not None},
         modifiers=_modifiers(),
-        ignored={spec.name: _ignored(spec, files) for spec in specs if spec.machine.host},
+        ignored={spec.name: _ignored(spec, read) for spec in specs if spec.machine.host},
     )
 
 
@@ -160,9 +175,9 @@ def _modifiers() -> tuple[str, ...]:
     return tuple(sorted({point.dist.name for point in points if point.dist is not None}))
 
 
-def _ignored(spec: HostSpec, files: Mapping[str, str]) -> tuple[str, ...]:
+def _ignored(spec: HostSpec, read: Read) -> tuple[str, ...]:
     host = spec.machine.host or ""
-    both = [option for auth in (False, True) for option in ignored_options(files, host, authenticating=auth)]
+    both = [option for auth in (False, True) for option in ignored_options(read, host, authenticating=auth)]
     return tuple(dict.fromkeys(str(option) for option in both))
 
 
@@ -174,7 +189,11 @@ def _version(package: str) -> str:
 
 
 def _examine(
-    patients: Sequence[_Patient], here: ClientFacts, selection: Selection, launcher: Launcher
+    patients: Sequence[_Patient],
+    here: ClientFacts,
+    selection: Selection,
+    launcher: Launcher,
+    waiting: _Waiting,
 ) -> None:
     """One exec per machine; all machines side by side."""
     specs = {patient.name: patient.spec for patient in patients if patient.spec is not None}
@@ -182,7 +201,8 @@ def _examine(
     commands = {name: checklist.commands_of(spec, processes) for name, spec in specs.items()}
 
     async def work(group: list[HostSpec], runner: Any) -> tuple[float, gathering.Examined]:
-        return runner.login_took, await gathering.examine(group, commands, runner)
+        note = partial(waiting.on_note, group[0].name)
+        return runner.login_took, await gathering.examine(group, commands, runner, note=note)
 
     by_name = {patient.name: patient for patient in patients}
     for group, answer in launcher.on_each_machine(list(specs.values()), work):

@@ -15,7 +15,7 @@ from launcher.files.plan import amount
 from launcher.inventory.provision import is_path
 from launcher.lease import Launcher
 from launcher.model import HostSpec
-from launcher.provision.values import Provided, Say
+from launcher.provision.values import Asked, Provided, Say
 
 
 def run(args: argparse.Namespace) -> int:
@@ -25,7 +25,8 @@ def run(args: argparse.Namespace) -> int:
     specs = selection.hosts(args.host)
     for spec in specs:
         supplying.check(spec)
-    packages = [word for words in args.packages for word in words]
+    packages = tuple(word for words in args.packages for word in words)
+    asked = Asked(packages, args.only, args.python)
     began = time.monotonic()
     with StageProgress(output, [spec.name for spec in specs]) as progress:
         launcher = Launcher(
@@ -35,11 +36,12 @@ def run(args: argparse.Namespace) -> int:
 
         def saying(spec: HostSpec) -> Say:
             return Say(
-                lambda text: progress.tell(spec.name, text), lambda text: progress.live(spec.name, text)
+                lambda text: progress.tell(spec.name, typed(text, args)),
+                lambda text: progress.live(spec.name, text),
             )
 
         try:
-            results = launcher.provide(specs, saying, packages, args.python)
+            results = launcher.provide(specs, saying, asked)
         finally:
             launcher.close()
         _say_results(progress, {spec.name: spec for spec in specs}, results, time.monotonic() - began)

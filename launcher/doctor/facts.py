@@ -138,6 +138,18 @@ class Box:
 
 
 @dataclass(frozen=True)
+class Shadow:
+    """A package that is installed for the interpreter, and taken from elsewhere, where PYTHONPATH leads."""
+
+    package: str
+    version: str
+    """Of what is taken; "" when it does not say."""
+    folder: str
+    installed: str
+    """Version of what is installed; "" as above."""
+
+
+@dataclass(frozen=True)
 class Interpreter:
     """The host's `python`, started as its server will be."""
 
@@ -149,6 +161,7 @@ class Interpreter:
     plugins: Packages = field(default_factory=dict)
     modifiers: tuple[str, ...] = ()
     wire: int | None = None
+    shadowed: tuple[Shadow, ...] = ()
     said: str = ""
     """What came instead of an answer."""
 

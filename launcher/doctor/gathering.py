@@ -6,19 +6,25 @@ import asyncio
 import contextlib
 import secrets
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
 from launcher import plan
 from launcher.doctor import reading, script
 from launcher.doctor.facts import HostFacts, MachineFacts
-from launcher.errors import StageError, Unreachable
+from launcher.errors import StageError, StartFailed, Unreachable
 from launcher.machines.runner import Runner
 from launcher.model import Completed, HostSpec, Stage
 
 ANSWER_S: Final = 180.0
 """What an answer may take, a slow `setup` included."""
+SHELL_S: Final = 20.0
+"""What the login shell may take until it runs our script: its rc file, that is."""
+_LOOK_S: Final = 1.0
+
+Note = Callable[[str, float], None]
+"""Hears once a second what a machine is at, and for how many seconds."""
 SESSIONS: Final = 10
 """What a connection of ours may use at once: sshd's own limit, unless its configuration says less."""
 _URGENT: Final = 3
@@ -38,7 +44,12 @@ class Examined:
 
 
 async def examine(
-    hosts: Sequence[HostSpec], commands: Mapping[str, script.Commands], runner: Runner, *, base: str = ""
+    hosts: Sequence[HostSpec],
+    commands: Mapping[str, script.Commands],
+    runner: Runner,
+    *,
+    base: str = "",
+    note: Note = lambda what, seconds: None,
 ) -> Examined:
     """The facts of the machine that `runner` leads to, and of `hosts`, which are on it.
 
@@ -46,11 +57,16 @@ async def examine(
     """
     name, nonce = hosts[0].name, secrets.token_hex(12)
     heard = _Heard(nonce)
+    text = script.examine(hosts, commands, base=base, nonce=nonce)
+    running = asyncio.ensure_future(runner.run(text, ANSWER_S, heard.take))
     try:
-        done = await runner.run(script.examine(hosts, commands, base=base, nonce=nonce), ANSWER_S, heard.take)
+        await _watched(running, heard, note)
+        done = await running
     except asyncio.TimeoutError as error:
-        cause = f"the machine did not answer within {ANSWER_S:g} s"
-        raise Unreachable(name, Stage.SHELL, cause, f"se-remote doctor {name}") from error
+        raise _silent(hosts[0], heard) from error
+    finally:
+        running.cancel()
+        await asyncio.wait([running], timeout=_LOOK_S)
     reply = plan.parse_reply(heard.all, nonce)
     if reply is None:
         raise plan.no_frame(name, Completed(done.exit_code, heard.all, done.stderr))
@@ -65,10 +81,37 @@ async def examine(
     return Examined(facts, reading.read_hosts(reply))
 
 
+async def _watched(running: asyncio.Future[Completed], heard: _Heard, note: Note) -> None:
+    """Until it has ended. Raises asyncio.TimeoutError when the login shell does not come to our script."""
+    what, since = reading.LOGIN_SHELL, heard.began
+    while not running.done():
+        await asyncio.wait([running], timeout=_LOOK_S)
+        if heard.what != what:
+            what, since = heard.what, time.monotonic()
+        elif not running.done():
+            note(what, time.monotonic() - since)
+        if what == reading.LOGIN_SHELL and time.monotonic() - since > SHELL_S:
+            raise asyncio.TimeoutError
+
+
+def _silent(host: HostSpec, heard: _Heard) -> StageError:
+    what = heard.what
+    if what == reading.LOGIN_SHELL:
+        said = heard.all.decode("utf-8", "replace").strip().splitlines()[-3:]
+        cause = f"the login shell has not come to run our script within {SHELL_S:g} s: its rc file waits"
+        step = (
+            "there: case $- in *i*) ;; *) return ;; esac at the beginning of ~/.bashrc (of its own rc file)"
+        )
+        return StartFailed(host.name, Stage.SHELL, cause, step, said)
+    cause = f"the machine did not come to an end within {ANSWER_S:g} s; it was at: {what}"
+    return Unreachable(host.name, Stage.SHELL, cause, f"se-remote doctor {host.name}")
+
+
 class _Heard:
     """What comes, and when the script was heard first."""
 
     def __init__(self, nonce: str) -> None:
+        self._nonce = nonce
         self.all = b""
         self.began, self.began_wall = time.monotonic(), time.time()
         self.first, self.first_wall = self.began, self.began_wall
@@ -80,6 +123,11 @@ class _Heard:
         if self._waiting:
             self.first, self.first_wall = time.monotonic(), time.time()
             self._waiting = self._mark not in self.all
+
+    @property
+    def what(self) -> str:
+        """It is at."""
+        return reading.doing(self.all, self._nonce)
 
 
 async def count_sessions(runner: Runner, wanted: int = SESSIONS) -> int:

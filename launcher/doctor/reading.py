@@ -16,12 +16,21 @@ from launcher.doctor.facts import (
     Logind,
     MachineFacts,
     Packages,
+    Shadow,
     Space,
     Sudo,
 )
 from launcher.plan import Reply, read_json
 
 _NOISE_KEPT: Final = 400
+LOGIN_SHELL: Final = "the login shell"
+_NEXT: Final = {
+    "groups": "tmux", "mounts": "disk", "space": "disk", "real": "disk", "df": "disk", "df_inodes": "disk",
+    "logind_bus": "logind", "logs": "what is left there", "engine_there": "the container engine",
+    "engine_version": "the container", "box_status": "the container", "asked": "sudo", "sudo": "sudo",
+    "shell": "`setup`", "setup_code": "python", "python": "python",
+}  # fmt: skip
+"""What the script is at behind a section."""
 
 
 @dataclass
@@ -90,6 +99,16 @@ def noise_before(heard: bytes, nonce: str) -> str:
     """What the login shell printed before the script's first section."""
     text, mark, _ = heard.decode("utf-8", "replace").partition(f"{nonce} ")
     return text.strip()[:_NOISE_KEPT] if mark else ""
+
+
+def doing(heard: bytes, nonce: str) -> str:
+    """What the script is at, by what of its answer has come."""
+    found = re.findall(rf"(?:^|\n){re.escape(nonce)} ([a-z_]+)\n([^\n]*)", heard.decode("utf-8", "replace"))
+    if not found:
+        return LOGIN_SHELL
+    host = next((text for name, text in reversed(found) if name == "host"), "")
+    what = _NEXT.get(found[-1][0], "looking around")
+    return f"{what} of {host}" if host else what
 
 
 def _mounts(text: str) -> list[tuple[str, str]]:
@@ -219,7 +238,14 @@ def _interpreter(text: str) -> Interpreter | None:
         plugins=read_plugins(found.get("plugins")),
         modifiers=tuple(str(name) for name in found.get("modifiers") or ()),
         wire=wire if isinstance(wire, int) else None,
+        shadowed=_shadows(found.get("shadowed")),
     )
+
+
+def _shadows(value: Any) -> tuple[Shadow, ...]:
+    """Without those that make no difference."""
+    rows = [Shadow(*(str(part) for part in row)) for row in value or () if len(row) == 4]
+    return tuple(row for row in rows if not row.version or row.version != row.installed)
 
 
 def _texts(value: Any) -> Mapping[str, str]:
@@ -232,4 +258,4 @@ def read_plugins(value: Any) -> Packages:
     return {str(k): (str(v[0]), str(v[1])) for k, v in items if isinstance(v, list) and len(v) == 2}
 
 
-__all__ = ["ahead", "noise_before", "read_hosts", "read_machine", "read_plugins"]
+__all__ = ["LOGIN_SHELL", "ahead", "doing", "noise_before", "read_hosts", "read_machine", "read_plugins"]

@@ -136,6 +136,7 @@ def _interpreter(case: Case, found: Interpreter, where: str) -> Iterator[Finding
 
 def _packages(case: Case, found: Interpreter) -> Iterator[Finding]:
     client = case.client
+    yield from _shadowed(case, found)
     missing = [_NEEDED[name] for name in found.broken if name in _NEEDED]
     # se-remote cannot be imported without the others: the first one is the reason
     first = next((name for name in _NEEDED if name in found.broken), None)
@@ -171,6 +172,18 @@ def _packages(case: Case, found: Interpreter) -> Iterator[Finding]:
         text = f"{', '.join(strangers)} registers a modifier `remote` there, too: a scenario that is run on "
         text += "that machine itself may get either"
         yield warning("packages", text, quote([found.executable, "-m", "pip", "uninstall", *strangers]))
+
+
+def _shadowed(case: Case, found: Interpreter) -> Iterator[Finding]:
+    """What PYTHONPATH puts in front of what is installed: ROS brings a py_trees of its own."""
+    spec = case.spec
+    for one in found.shadowed:
+        text = f"{one.package} {one.version or 'of an unknown version'} is taken from {one.folder}, which "
+        text += f"PYTHONPATH names, and not {one.installed or 'what is'} installed for {found.executable}"
+        cure = f"what it installs comes before PYTHONPATH: {provision(case)}"
+        if not spec.provided:
+            cure += f", and take `python` out of {spec.name} in {spec.source or 'the inventory'}"
+        yield warning("packages", text, cure, f"or take {one.folder} out of PYTHONPATH at the end of `setup`")
 
 
 def plugins(case: Case) -> Iterator[Finding]:

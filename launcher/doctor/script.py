@@ -159,13 +159,26 @@ _PROBE: Final = r"""
 import json, sys
 out = {"version": list(sys.version_info[:3]), "executable": sys.executable, "broken": {}}
 if sys.version_info >= (3, 10):
-    import importlib, importlib.metadata as metadata
+    import importlib, importlib.metadata as metadata, os
+    from importlib.machinery import PathFinder
     packages = out["packages"] = {}
     for name in ("se-remote", "scenario_execution", "py_trees", "pyzmq", "msgpack"):
         try:
             packages[name] = metadata.version(name)
         except Exception:
             pass
+    named = {os.path.abspath(entry) for entry in os.environ.get("PYTHONPATH", "").split(os.pathsep)}
+    shadowed = out["shadowed"] = []
+    def version(name, path):
+        return next((one.version for one in metadata.distributions(name=name, path=path)), "")
+    for name, module in (("scenario_execution", "scenario_execution"), ("py_trees", "py_trees"),
+                         ("pyzmq", "zmq"), ("msgpack", "msgpack"), ("se-remote", "remote_exec")):
+        rest = [entry for entry in sys.path if entry not in named]
+        first, hidden = PathFinder.find_spec(module), PathFinder.find_spec(module, rest)
+        if first and hidden and first.origin and hidden.origin and first.origin != hidden.origin:
+            taken = [entry for entry in sys.path if entry in named and first.origin.startswith(entry + "/")]
+            if taken:
+                shadowed.append([name, version(name, taken[:1]), taken[0], version(name, rest)])
     for name in ("zmq", "msgpack", "py_trees", "scenario_execution", "remote_exec.server"):
         try:
             importlib.import_module(name)

@@ -105,9 +105,10 @@ class SshRunner:
                 raise ssh_errors.no_session(self._attempt, error) from error
             raise
         try:
-            channel.write(script)
-            if not hold:
-                channel.write_eof()
+            with contextlib.suppress(BrokenPipeError):  # what runs there has ended already, and says how
+                channel.write(script)
+                if not hold:
+                    channel.write_eof()
             await asyncio.wait_for(session.done, timeout)
         finally:
             channel.close()

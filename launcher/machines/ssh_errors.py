@@ -24,7 +24,7 @@ from launcher.errors import (
     StartFailed,
     Unreachable,
 )
-from launcher.machines.ssh_config import ignored_options
+from launcher.machines.ssh_config import config_of, ignored_options
 from launcher.model import Machine, Stage
 
 
@@ -195,11 +195,10 @@ def _denied(attempt: Attempt) -> StageError:
 def _fail(
     attempt: Attempt, stage: Stage, cause: str, step: str, kind: type[Unreachable] = Unreachable
 ) -> StageError:
-    config = attempt.home / ".ssh" / "config"
-    files = {str(config): config.read_text(errors="replace")} if config.is_file() else {}
+    read = config_of(attempt.home)
     names = [attempt.machine.host or "", attempt.host]
     ignored = [o for name in dict.fromkeys(names) for o in ignored_options(
-        files, name, authenticating=stage is Stage.AUTHENTICATE)]  # fmt: skip
+        read, name, authenticating=stage is Stage.AUTHENTICATE)]  # fmt: skip
     if ignored:
         cause += f"; not honoured here: {', '.join(str(o) for o in dict.fromkeys(ignored))}"
     return kind(attempt.name, stage, cause, step)

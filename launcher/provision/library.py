@@ -5,6 +5,7 @@
     plans/KEY.json            what was found for which needs: with it nothing is looked for again
 
 Rules:
+- of `own` the last ones used are kept, since each change of ours or of a folder makes another;
 - a file appears under its name when it is complete; two at once do not disturb each other;
 - its time says what is in it, so that what a machine has already is recognised there, whoever has sent it.
 """
@@ -26,6 +27,9 @@ from typing import Final
 from launcher.provision.values import Wheel
 
 _FORGOTTEN_S: Final = 86400.0
+_OWN_KEPT: Final = 20
+_IN_USE_S: Final = 3600.0
+"""Somebody may be sending a wheel that was wanted so many seconds ago."""
 
 
 class Library:
@@ -39,10 +43,24 @@ class Library:
         """Keep a wheel; `apart`: of which there may be others by that name."""
         digest = hashlib.sha256(data).hexdigest()
         path = (self.folder / "own" / digest[:16] if apart else self.wheels) / name
+        if apart:
+            self._use(path.parent)
         if not (apart and path.exists()):
             _write(path, data)
             _set_time(path, digest)
         return Wheel(path, digest)
+
+    def _use(self, folder: Path) -> None:
+        """Of `own`: the time of a folder there says when it was wanted last."""
+        folder.mkdir(parents=True, exist_ok=True)
+        os.utime(folder)
+        times = {}
+        for one in (self.folder / "own").iterdir():
+            with contextlib.suppress(FileNotFoundError):  # two at once
+                times[one] = one.stat().st_mtime
+        for old in sorted(times, key=times.__getitem__, reverse=True)[_OWN_KEPT:]:
+            if time.time() - times[old] > _IN_USE_S:
+                shutil.rmtree(old, ignore_errors=True)
 
     def take(self, path: Path) -> Wheel:
         """Keep the file of a wheel, which goes from where it was."""
@@ -86,7 +104,10 @@ class Library:
     def note(self, kind: str, key: str) -> Wheel | None:
         """The wheel that `remember_one` has noted, as `plan`."""
         found = self.plan(f"{kind}-{key}")
-        return found[0] if found else None
+        if not found:
+            return None
+        self._use(found[0].path.parent)
+        return found[0]
 
     @contextlib.contextmanager
     def work(self) -> Iterator[Path]:

@@ -48,6 +48,22 @@ def why_no_name(word: str) -> str:
     return ""
 
 
+def project(word: str) -> str:
+    """Which package is meant by a name, a folder or a wheel: two of one project replace each other."""
+    name = word.rstrip("/").rpartition("/")[2]
+    if name.endswith(".whl"):
+        return canonicalize_name(name.partition("-")[0])
+    with contextlib.suppress(InvalidRequirement):
+        return canonicalize_name(Requirement(name).name)
+    return name
+
+
+def missing(words: Iterable[str], among: Iterable[str]) -> tuple[str, ...]:
+    """Those of whose project nothing is `among` others."""
+    known = {project(word) for word in among}
+    return tuple(word for word in words if project(word) not in known)
+
+
 def conditions(python: Python) -> dict[str, str]:
     """What conditions are asked of, as that interpreter would say."""
     full = ".".join(map(str, python.version))

@@ -13,7 +13,7 @@ import hashlib
 import json
 import os
 import secrets
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -35,7 +35,7 @@ from launcher.provision.values import Provided, Python, Say, Seen, Wanted, Wheel
 
 _LOOK_S = 60.0
 _INSTALL_S = 1800.0
-_LAYOUT = 1
+_LAYOUT = 2
 """Of an environment; another one is made anew."""
 _TURNS = 5
 _BUSY = "another push into that folder"
@@ -43,9 +43,16 @@ _BUSY = "another push into that folder"
 
 @dataclass(frozen=True)
 class Order:
-    """What is asked for: packages beside the server as they were named, and the Python to make it with."""
+    """What is asked for: packages beside the server as they were named, and the Python to make it with.
 
-    packages: tuple[str, ...] = ()
+    What was given before stays, unless it is to be these `only`.
+    """
+
+    listed: tuple[str, ...] = ()
+    """By the inventory: no longer there, they go."""
+    given: tuple[str, ...] = ()
+    """By a person, now."""
+    only: bool = False
     python: str = "python3"
     again: str = ""
     """The command that does it, as a person types it."""
@@ -71,19 +78,27 @@ class Provider:
         resolver = Resolver(host, self._library, self._pip, say.line, order.again)
         looking = asyncio.ensure_future(self._look(host, runner, order.python))
         try:
-            wanted = await self._wanted(order.packages, resolver)
+            own = await self._own()
+            wanted = await self._wanted(own, order.listed, order.given, resolver)
             seen = await looking
         finally:
             looking.cancel()
         python = seen.python
+        kept = () if order.only else needs.missing(_given_before(seen), wanted.said)
+        if kept:
+            _here(host, kept, order)
+            wanted = await self._wanted(own, order.listed, (*order.given, *kept), resolver)
         request = wanted.request(python)
         if seen.works and seen.manifest.get("request") == request:
             return Provided(__version__, python, packages=wanted.said)
         say.line(f"Python {'.'.join(map(str, python.version))} ({python.executable}), {python.machine}")
+        for line in _changes(host, seen, wanted, kept):
+            say.line(line)
         wheels, tool = await resolver.found(wanted, python)
         manifest = {
             "request": request, "version": __version__, "packages": list(wanted.said),
-            "python": list(python.version), "wheels": [wheel.name for wheel in wheels],
+            "given": list(wanted.given), "python": list(python.version),
+            "wheels": [wheel.name for wheel in wheels],
         }  # fmt: skip
         return await self._send_and_install(host, runner, order, [*wheels, tool], manifest, seen, say)
 
@@ -92,21 +107,28 @@ class Provider:
         reply = await framed(host, runner, asking.look(python, nonce=nonce), nonce, _LOOK_S)
         return asking.read_look(host, reply)
 
-    async def _wanted(self, packages: Sequence[str], resolver: Resolver) -> Wanted:
+    async def _own(self) -> packing.Packed:
         try:
-            own = await in_thread(packing.own_wheel, __version__)
+            return await in_thread(packing.own_wheel, __version__)
         except packing.NotInstalled as error:
             text = "se-remote is not installed here, it runs from its sources: nothing says what it needs"
             raise LauncherError(text, "in that folder: python3 -m pip install -e .") from error
+
+    async def _wanted(
+        self, own: packing.Packed, listed: Sequence[str], given: Sequence[str], resolver: Resolver
+    ) -> Wanted:
         names, wheels = [], []
-        for word in packages:
+        words = dict.fromkeys([*listed, *given])
+        for word in words:
             if is_path(word):
                 wheel = await self._given(Path(os.path.expanduser(word)), word, resolver)
                 wheels.append(replace(wheel, about=_about(wheel, word)))
             else:
                 names.append(_name(word))
         kept = self._library.add(own.name, own.data, apart=True)
-        return Wanted(kept, own.requires, __version__, tuple(names), tuple(wheels), tuple(packages))
+        said = tuple(_anchored(word) for word in words)
+        more = tuple(_anchored(word) for word in given if word not in listed)
+        return Wanted(kept, own.requires, __version__, tuple(names), tuple(wheels), said, more)
 
     async def _given(self, path: Path, word: str, resolver: Resolver) -> Wheel:
         if path.is_dir():
@@ -191,6 +213,36 @@ def key_of(rows: Sequence[tuple[str, str]], python: Python) -> str:
     """The name of the environment of these wheels, made with that Python."""
     value = [_LAYOUT, sorted(rows), python.executable, python.version]
     return hashlib.sha256(json.dumps(value).encode()).hexdigest()[:16]
+
+
+def _anchored(word: str) -> str:
+    """As it was named; a path from the root, since the next one may be typed in another folder."""
+    return os.path.abspath(os.path.expanduser(word)) if is_path(word) else word
+
+
+def _given_before(seen: Seen) -> list[str]:
+    """What people have asked for, by what the machine says is there."""
+    found = seen.manifest.get("given", seen.manifest.get("packages"))
+    return [str(word) for word in found] if isinstance(found, list) else []
+
+
+def _here(host: str, kept: Sequence[str], order: Order) -> None:
+    """Nothing is left out because it cannot be found here. Raises StageError."""
+    gone = [word for word in kept if is_path(word) and not os.path.exists(word)]
+    if gone:
+        cause = f"{', '.join(gone)} was put there by hand, and is not on this machine: it would be lost"
+        raise StageError(host, Stage.PROVISION, cause, f"{order.again} --only, and --with what is to stay")
+
+
+def _changes(host: str, seen: Seen, wanted: Wanted, kept: Sequence[str]) -> Iterator[str]:
+    """What stays and what goes of what was there beside the server."""
+    if kept:
+        yield f"as before with {', '.join(kept)} (else: --only)"
+    before = seen.manifest.get("packages")
+    goes = needs.missing(map(str, before), wanted.said) if isinstance(before, list) else ()
+    if goes:
+        again = quote(["se-remote", "provision", host, "--with", *goes])
+        yield f"{', '.join(goes)} goes, since nothing names it any more (to have it there: {again})"
 
 
 def _name(word: str) -> str:

@@ -3,8 +3,9 @@
 Rules:
 - standard library only, Python 3.10, no pip and no `venv`: an environment is a file, a link and a folder;
 - one at a time on an account (a lock that dies with its holder), what a killed one has left is removed;
+- what it holds comes before PYTHONPATH, in its own interpreter alone;
 - an environment is whole when its `provision.json` is there, which is written last; `current` leads to a
-  whole one at every moment, and what it has led to is never changed;
+  whole one at every moment, and the packages that it has led to are never changed;
 - an old one is removed when no process uses it.
 """
 
@@ -47,6 +48,31 @@ for wheel in sys.argv[5:]:
                                              bytecode_optimization_levels=[0])
         install(source, target, additional_metadata={"INSTALLER": b"se-remote"})
 """
+
+_PATH_MODULE = "_se_remote_path"
+_PATH = '''\
+"""Has what this environment holds come before PYTHONPATH, behind the standard library.
+
+A sourced ROS names a folder there with a py_trees of its own, and perhaps an older scenario_execution.
+Nothing of PYTHONPATH gets lost, and who is started from here finds the variable as it is.
+"""
+
+import os
+import sys
+
+
+def behind(path, named, stay):
+    """`path` with its entries that are `named` last, but for those that `stay`."""
+    moved = [entry for entry in path if entry in named and entry not in stay]
+    return [entry for entry in path if entry not in moved] + moved
+
+
+if os.environ.get("PYTHONPATH") and not sys.flags.ignore_environment:
+    _named = {os.path.abspath(entry) for entry in os.environ["PYTHONPATH"].split(os.pathsep)}
+    _stay = {os.path.dirname(__file__), os.path.dirname(os.__file__)}
+    sys.path[:] = behind(sys.path, _named, _stay)
+'''
+"""Imported by the environment's last .pth, when its own folders are in sys.path and the system's not yet."""
 
 Say = Callable[[str, str], None]
 
@@ -103,6 +129,8 @@ def provide(request: dict[str, Any], say: Say) -> None:
                     say("names", "\n".join(missing))
                     return
                 _make(top, request, folder, say)
+        else:
+            _note(top, request["manifest"])
         _switch(venvs, request["key"])
         removed, kept = _prune(venvs, request["key"])
     for name, value in (("verb", "provided"), ("place", top), ("fresh", "yes" if fresh else "no"),
@@ -183,10 +211,15 @@ def _make(top: str, request: dict[str, Any], folder: str, say: Say) -> None:
         if trouble:
             cause = f"what was installed does not run with {sys.executable}: {trouble}"
             raise Refused(cause, f"on the machine: {top}/bin/python -c '{_TRY}'")
-        _write(os.path.join(top, "provision.json"), json.dumps(request["manifest"]))
+        _note(top, request["manifest"])
     except BaseException:
         shutil.rmtree(top, ignore_errors=True)  # a full disk has room again
         raise
+
+
+def _note(top: str, manifest: dict[str, Any]) -> None:
+    """What was asked for, which the same wheels may answer in more than one way."""
+    _write(os.path.join(top, "provision.json"), json.dumps(manifest))
 
 
 def _room(folder: str, wheels: list[str]) -> None:
@@ -210,7 +243,10 @@ def _bare(top: str) -> None:
     if os.path.exists(exact):  # `python3` may lead to another one after an upgrade
         base = exact
     os.makedirs(os.path.join(top, "bin"))
-    os.makedirs(os.path.join(top, "lib", version, "site-packages"))
+    site = os.path.join(top, "lib", version, "site-packages")
+    os.makedirs(site)
+    _write(os.path.join(site, f"{_PATH_MODULE}.py"), _PATH)
+    _write(os.path.join(site, f"zzz{_PATH_MODULE}.pth"), f"import {_PATH_MODULE}\n")
     os.symlink("lib", os.path.join(top, "lib64"))
     for name in ("python", "python3", version):
         os.symlink(base if name == "python" else "python", os.path.join(top, "bin", name))

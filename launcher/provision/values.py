@@ -62,6 +62,17 @@ class Wheel:
 
 
 @dataclass(frozen=True)
+class Asked:
+    """What a person asks for, beside what the inventory lists."""
+
+    packages: tuple[str, ...] = ()
+    only: bool = False
+    """Without those that a person has asked for before."""
+    python: str = ""
+    """"": as the inventory says."""
+
+
+@dataclass(frozen=True)
 class Wanted:
     """What is to be there: our own wheel, and packages beside it, as they were named."""
 
@@ -73,7 +84,9 @@ class Wanted:
     wheels: tuple[Wheel, ...] = ()
     """Given as files, or made of folders."""
     said: tuple[str, ...] = ()
-    """As they were typed."""
+    """All of them; paths from the root of this machine."""
+    given: tuple[str, ...] = ()
+    """Of these what no inventory lists: it stays until somebody says otherwise."""
 
     def needs(self, python: Python) -> str:
         """A key for what has to be looked for: the same key, the same wheels."""
@@ -83,7 +96,7 @@ class Wanted:
     def request(self, python: Python) -> str:
         """A key for all of it, on that interpreter."""
         wheels = sorted(wheel.digest for wheel in (self.own, *self.wheels))
-        return _digest([self.needs(python), wheels, python.executable, python.version])
+        return _digest([self.needs(python), wheels, python.executable, python.version, sorted(self.given)])
 
 
 @dataclass(frozen=True)

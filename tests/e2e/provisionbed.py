@@ -8,12 +8,16 @@ import re
 import shutil
 import subprocess
 import sys
+import zipfile
+from dataclasses import dataclass
 from pathlib import Path
 
 import dockerd as engines
 import pytest
 import sshd as private
 from commandline import BIN, Done, Terminal
+
+from launcher.plan import WIRE
 
 ROOT = Path(__file__).parents[2]
 VENVS = ".local/share/se-remote/venvs"
@@ -129,10 +133,44 @@ def checkout(directory: Path, version: str, wire: int | None = None) -> Path:
     return directory
 
 
+RELEASES = Path(__file__).parent / "releases"
+"""Wheels of se-remote as they were released; see the README there."""
+
+
+@dataclass(frozen=True)
+class Other:
+    """Code of another version, for `Bare.client`."""
+
+    folder: Path
+    version: str
+    wire: int
+
+
+def other(directory: Path, release: str) -> Other:
+    """What was released by that wheel; "": a copy of this code that says that it is another version."""
+    if not release:
+        return Other(checkout(directory, "0.0.9"), "0.0.9", WIRE)
+    with zipfile.ZipFile(RELEASES / release) as wheel:
+        wheel.extractall(directory)
+    wire = re.search(r"(?m)^WIRE: Final = (\d+)$", (directory / "launcher" / "plan.py").read_text())
+    assert wire is not None
+    return Other(directory, release.split("-")[1], int(wire[1]))
+
+
 def _change(path: Path, pattern: str, to: str) -> None:
     text, count = re.subn(pattern, to, path.read_text())
     assert count == 1, path
     path.write_text(text)
+
+
+def distribution(folder: Path, name: str, *, version: str = "0.1", entry_points: str = "") -> Path:
+    """Something that is installed in `folder`; the place of its module, which is still to be written."""
+    folder.mkdir(exist_ok=True)
+    info = folder / f"{name}-{version}.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
+    (info / "entry_points.txt").write_text(entry_points)
+    return folder / f"{name}.py"
 
 
 class Box(Terminal):

@@ -12,9 +12,16 @@ import subprocess
 import venv
 from pathlib import Path
 
+import py_trees
 import pytest
 import sshd as private
 from commandline import BIN, ENDS_WITHIN, Terminal
+from provisionbed import checkout, distribution
+
+from launcher.doctor import gathering
+from launcher.model import Stage
+
+ARM = "[scenario_execution.actions]\ngrasp = arm_actions:Grasp\n"
 
 
 @pytest.fixture
@@ -174,6 +181,38 @@ def test_other_login_shells(terminal, shell):
     assert found["start, tunnel, hello"][0]["text"] == "not tried: --no-start"
 
 
+def test_what_hangs_is_said_while_it_does(terminal, monkeypatch):
+    """`setup` goes on as soon as it is named; an rc file is not waited for as long as for an answer."""
+    monkeypatch.setattr(gathering, "SHELL_S", 2.0)
+    world = terminal.world
+    account, waits = world.account(), world.directory / "waits"
+    hang = f"while [ -e {waits} ]; do sleep 0.05; done\n"
+    host = world.host(user=account.name, setup=hang)
+    noted = []
+
+    async def examine(group, runner):
+        def note(what, seconds):
+            noted.append(what)
+            if what == "`setup` of lab-pc":
+                waits.unlink(missing_ok=True)
+
+        return await gathering.examine(group, {}, runner, base=world.base, note=note)
+
+    def diagnosis():
+        waits.touch()
+        ((_, found),) = world.launcher().on_each_machine([host], examine)
+        return found
+
+    found = diagnosis()
+    assert found.hosts["lab-pc"].setup_code == 0 and "`setup` of lab-pc" in noted
+    own(account, account.home / ".bashrc", f"echo Welcome\n{hang}")
+    noted.clear()
+    error = diagnosis()
+    assert (error.stage, error.tail, set(noted)) == (Stage.SHELL, ("Welcome",), {"the login shell"}), error
+    assert "has not come to run our script within 2 s" in error.cause and ".bashrc" in error.next_step
+    waits.unlink()
+
+
 def test_a_login_shell_that_runs_nothing(terminal):
     account = terminal.world.account(shutil.which("nologin") or "/bin/false")
     of_account(terminal, account)
@@ -206,7 +245,11 @@ def test_a_machine_that_was_reflashed(terminal):
 
 def test_a_machine_that_lets_nobody_in(terminal):
     config = terminal.world.home / ".ssh" / "config"
-    config.write_text("Host 127.*\n  AddKeysToAgent yes\n")
+    (config.parent / "lab").mkdir()
+    (config.parent / "lab" / "keys.conf").write_text(
+        "Host 127.*\n  AddKeysToAgent yes\nHost other\n  UseKeychain yes\n"
+    )
+    config.write_text("Host 127.*\n  Include lab/*.conf missing\nHost other\n  NumberOfPasswordPrompts 1\n")
     keys = terminal.world.sshd.directory / "authorized_keys"
     text = keys.read_text()
     keys.write_text("")
@@ -214,7 +257,8 @@ def test_a_machine_that_lets_nobody_in(terminal):
     assert code == 3 and set(bad(found)) == {"authenticate"}
     levels = {finding["level"]: finding for finding in found["authenticate"]}
     assert "ssh-copy-id" in levels["failed"]["cures"][0]
-    assert "AddKeysToAgent yes" in levels["warning"]["text"]
+    assert f"AddKeysToAgent yes ({config.parent}/lab/keys.conf:2)" in levels["warning"]["text"]
+    assert "UseKeychain" not in json.dumps(found) and "NumberOfPasswordPrompts" not in json.dumps(found)
     keys.write_text(text)
     code, found = diagnose(terminal, terminal.name, "--no-start")
     assert (code, bad(found)) == (0, {}) and "not needed: AddKeysToAgent" in found["connect"][0]["text"]
@@ -257,6 +301,43 @@ def test_setup_python_and_packages_and_a_name_that_is_wrong(terminal):
         assert [finding["check"] for finding in wrong] == [check], host["findings"]
         cure = f"se-remote provision {names[check]}"
         assert check == "setup" or wrong[0]["cures"][0] == cure
+
+
+def test_another_version_of_something_there(terminal, monkeypatch):
+    """In front of what is installed, as ROS or a workspace has it: py_trees, an action, another wire."""
+    top = terminal.world.directory
+    module = distribution(top / "ros", "py_trees", version="2.2.3")
+    module.with_suffix("").symlink_to(Path(py_trees.__file__).parent)
+    distribution(top / "here", "arm_actions", version="2.0", entry_points=ARM).write_text("")
+    distribution(top / "there", "arm_actions", version="1.9", entry_points=ARM).write_text("")
+    checkout(top / "other", "0.9.0", wire=1)
+    distribution(top / "other", "se_remote", version="0.9.0")
+    monkeypatch.setenv("PYTHONPATH", str(top / "here"))  # of the client
+    folders = {"shadow": top / "ros", "action": top / "there", "wire": top / "other", "same": top / "here"}
+    names = {what: f"{terminal.name}-{what}" for what in folders}
+    entries = [terminal.entry(names[what], setup=f"export PYTHONPATH={folders[what]}") for what in folders]
+    terminal.write_inventory(*entries)
+    done = terminal.se_remote("doctor", *names.values(), "--json", "--no-start")
+    assert done.code == 1
+    shadow, action, wire, same = (
+        {f["check"]: f for f in host["findings"] if f["level"] in ("warning", "failed")}
+        for host in json.loads(done.out)["hosts"]
+    )
+    assert shadow.keys() == {"packages", "plugins"} and "plugins" in wire and same == {}
+    assert f"py_trees 2.2.3 is taken from {top}/ros" in shadow["packages"]["text"]
+    assert "not 2.4" in shadow["packages"]["text"], shadow
+    assert f"se-remote provision {names['shadow']}, and take `python` out" in shadow["packages"]["cures"][0]
+    assert "arm-actions 2.0 is not there" in shadow["plugins"]["text"].replace("_", "-")
+    assert action.keys() == {"plugins"} and "is 1.9 there and arm_actions 2.0" in action["plugins"]["text"]
+    assert wire["packages"]["level"] == "failed"
+    assert "se-remote 0.9.0 there speaks wire version 1" in wire["packages"]["text"]
+
+    (top / "ros" / "py_trees").unlink()  # one that does not do at all
+    (top / "ros" / "py_trees.py").write_text("raise ImportError('too old')\n")
+    done = terminal.se_remote("doctor", names["shadow"], "--json", "--no-start")
+    texts = [f["text"] for f in json.loads(done.out)["hosts"][0]["findings"] if f["check"] == "packages"]
+    assert done.code == 1 and len(texts) == 2
+    assert "py_trees 2.2.3 is taken from" in texts[0] and "too old" in texts[1]
 
 
 @pytest.mark.slow  # what is left is also found in test_doctor_script.py

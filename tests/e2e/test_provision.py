@@ -7,12 +7,16 @@ import io
 import json
 import os
 import signal
+import subprocess
 import zipfile
 from pathlib import Path
 
 import pytest
 import sshd as private
-from provisionbed import VENVS, Bare, Box, checkout, prefix
+from provisionbed import RELEASES, ROOT, VENVS, Bare, Box, checkout, distribution, other, prefix
+
+from launcher import __version__
+from launcher.plan import WIRE
 
 pytestmark = pytest.mark.timeout(600)
 
@@ -156,6 +160,32 @@ def test_ctrl_c_and_again(bare):
     assert bare.provision().code == 0 and len(bare.whole()) == 1
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("seen", ["exists", "works"])
+def test_ctrl_c_in_a_container_that_was_stopped(world, boxes, cache, seen):
+    """While it is being started, and while something is installed in it: it is stopped again, at once."""
+    box = Box(world, boxes, cache)
+    boxes.dockerd.run("stop", "-t", "0", box.box)
+
+    def there() -> bool:
+        state = boxes.dockerd.state(box.box)
+        return state == "running" and (seen == "exists" or VENVS in box.inside("find", f"/root/{VENVS}"))
+
+    for _ in range(3):
+        process = box.start("se-remote", "provision", box.name)
+        assert private.wait_until(there, 240)
+        process.send_signal(signal.SIGINT)
+        text = process.communicate(timeout=40)[1]
+        assert process.returncode == 130, text
+        assert private.wait_until(lambda: boxes.dockerd.state(box.box) == "exited", 30), text
+        if seen == "works":
+            boxes.dockerd.run("start", box.box)
+            box.inside("rm", "-rf", f"/root/{VENVS}")
+            boxes.dockerd.run("stop", "-t", "0", box.box)
+    done = box.se_remote("provision", box.name)
+    assert done.code == 0 and boxes.dockerd.state(box.box) == "exited", done.text
+
+
 def test_an_old_environment_goes_when_nobody_uses_it(bare, folder):
     bare.provide()
     old = bare.current().name
@@ -166,9 +196,40 @@ def test_an_old_environment_goes_when_nobody_uses_it(bare, folder):
     said = bare.se_remote("call", bare.name, "run_process", "command=true")
     assert said.code == 0, "its server goes on in the old one"
     assert bare.se_remote("kill", bare.name).code == 0
-    dropped = bare.provision()
+    again = bare.provision()
+    assert (
+        again.code == 0 and f"nothing to do: se-remote {__version__} and se_remote_test_actions" in again.err
+    )
+    dropped = bare.provision("--only")
     assert dropped.code == 0 and "in use again" in dropped.err, dropped.text
+    way_back = f"se-remote provision {bare.name} --with {folder}/se_remote_test_actions"
+    assert f"goes, since nothing names it any more (to have it there: {way_back})" in dropped.err, dropped.err
     assert bare.whole() == [old], "the other one is gone"
+
+
+@pytest.mark.slow
+def test_what_was_asked_for_before_stays(bare, folder):
+    """And one that the inventory lists goes with its line there; what cannot be found here is an error."""
+    bare.provide()
+    one, two, three = (package(folder, f"se_remote_test_{name}") for name in ("one", "two", "three"))
+
+    def there() -> set[str]:
+        return {path.stem[15:] for path in bare.current().glob("lib/*/site-packages/se_remote_test_*.py")}
+
+    bare.write_inventory(bare.bare(provision=f"[{one}]"))
+    assert bare.provision("--with", str(two)).code == 0 and there() == {"one", "two"}
+    bare.write_inventory(bare.bare())
+    done = bare.provision("--with", str(three))
+    assert f"as before with {two} (else: --only)" in done.err and f"{one} goes" in done.err, done.text
+    assert there() == {"two", "three"}
+    moved = two.rename(folder / "elsewhere")
+    lost = bare.provision()
+    assert lost.code == 1 and f"{two} was put there by hand, and is not on this machine" in lost.err, (
+        lost.text
+    )
+    assert f"try: se-remote provision {bare.name} --only, and --with what is to stay\n" in lost.err
+    assert there() == {"two", "three"}
+    assert bare.provision("--only", "--with", str(moved)).code == 0 and there() == {"two"}
 
 
 @pytest.mark.slow
@@ -182,7 +243,7 @@ def test_a_package_that_changes(bare, folder):
     assert len(bare.whole()) == 1, "the older one is gone"
     site = bare.current() / "lib" / "python3.10" / "site-packages"
     assert (site / changed.name).read_text() == changed.read_text()
-    dropped = bare.provision()
+    dropped = bare.provision("--only")
     assert dropped.code == 0 and not (bare.current() / "lib/python3.10/site-packages" / changed.name).exists()
 
 
@@ -307,51 +368,126 @@ def test_an_explicit_python_is_not_overruled(bare):
     assert bare.se_remote("up", bare.name).code == 0
 
 
+ACTION = """
+import os, fake_rclpy, py_trees
+from scenario_execution.actions.base_action import BaseAction
+
+class Drive(BaseAction):
+    def execute(self):
+        self.logger.info(f"{fake_rclpy.there}, py_trees of {os.path.dirname(py_trees.__file__)}")
+    def update(self):
+        return py_trees.common.Status.SUCCESS
+"""
+
+
+def test_what_ros_has_on_pythonpath_shadows_nothing(bare, folder):
+    """Its py_trees, its older scenario_execution; what else is there and a workspace's actions are found."""
+    bare.provide()
+    ros, workspace = folder / "ros", folder / "workspace"
+    for name in ("py_trees", "msgpack", "scenario_execution", "zmq", "remote_exec"):
+        distribution(ros, name).write_text("raise ImportError('of ROS')\n")
+    distribution(ros, "fake_rclpy").write_text("there = 'rclpy of ROS'\n")
+    points = "[scenario_execution.actions]\ndrive = drive_actions:Drive\n"
+    distribution(workspace, "drive_actions", entry_points=points).write_text(ACTION)
+    path = f"{workspace}:{ros}"
+    bare.write_inventory(bare.bare(setup=f"export PYTHONPATH={path}"))
+    said = bare.se_remote("call", bare.name, "drive")
+    assert said.code == 0, said.text
+    assert f"rclpy of ROS, py_trees of {bare.current()}/lib/python3.10/site-packages/py_trees" in said.text
+    seen = bare.se_remote("doctor", bare.name, "--no-start")
+    assert seen.code == 0 and "PYTHONPATH" not in seen.out, seen.text
+    child = folder / "child.sh"
+    child.write_text("python3 -c 'import py_trees' 2>&1 | tail -n 1; echo path $PYTHONPATH\n")
+    said = bare.se_remote("call", bare.name, "run_process", f"command=sh {child}")
+    assert said.code == 0 and "ImportError: of ROS" in said.text and f"path {path}" in said.text, said.text
+
+
+@pytest.mark.parametrize("version", ["3.10", "3.11", "3.12", "3.13"])
+def test_where_pythonpath_stands_in_an_environment(version, tmp_path):
+    """Behind what is in it and what that adds, before the system's; the standard library stays first."""
+    top, first, second = tmp_path / "venv", tmp_path / "first", tmp_path / "second"
+    python = prefix(version) / "bin" / f"python{version}"
+    make = "import sys; from launcher.provision import there; there._bare(sys.argv[1])"
+    subprocess.run([python, "-c", make, top], env={"PYTHONPATH": str(ROOT)}, check=True)
+    own = top / "lib" / f"python{version}" / "site-packages"
+    added, library = own / "added", Path(prefix(version), "lib", f"python{version}")
+    added.mkdir()
+    (own / "more.pth").write_text("added\n")
+
+    def path(named: str, *options: str) -> list[str]:
+        words = [top / "bin" / "python", *options, "-c", "import sys; print(*sys.path[1:], sep='\\n')"]
+        environ = {"PYTHONPATH": named, "HOME": str(tmp_path)}
+        done = subprocess.run(words, env=environ, cwd=second, check=True, capture_output=True, text=True)
+        return [line for line in done.stdout.splitlines() if not line.endswith((".zip", "lib-dynload"))]
+
+    second.mkdir()
+    system = path("")[3:]  # what `include-system-site-packages` brings
+    assert path("") == [str(library), str(own), str(added), *system] and system
+    wanted = [str(library), str(own), str(added), str(first), str(second), *system]
+    assert path(f"{first}:{second}") == path(f"{first}:{second}:{first}") == path(f"{first}:") == wanted
+    assert path(f"{own}:{first}")[:2] == [str(own), str(library)], "named by the user, it may stand first"
+    assert path(f"{library}:{system[0]}")[:3] == [str(library), str(own), str(added)]
+    assert path(f"{first}:{second}", "-E") == path("")
+
+
 def test_another_version(bare, folder):
     """A newer server understands an older client, and says so to one that speaks another wire."""
     bare.provide()
     old = checkout(folder / "old", "0.0.9")
     up = bare.client(old, "up", bare.name)
-    assert up.code == 0 and "runs se-remote 0.1.0, this is 0.0.9; they fit together" in up.err, up.text
+    assert up.code == 0, up.text
+    assert f"runs se-remote {__version__}, this is 0.0.9; they fit together" in up.err, up.text
     said = bare.client(old, "call", bare.name, "run_process", "command=echo understood")
     assert said.code == 0 and "understood" in said.text, said.text
     assert bare.se_remote("kill", bare.name).code == 0
-    other = checkout(folder / "other", "0.0.8", wire=1)
-    refused = bare.client(other, "up", bare.name)
-    assert refused.code == 1 and "speaks wire version 2, this one (0.0.8) 1" in refused.err, refused.text
-    assert f"se-remote provision {bare.name}" in refused.err.split("try:")[1]
+    wired = checkout(folder / "wired", "0.0.8", wire=1)
+    refused(bare.client(wired, "up", bare.name), bare, f"speaks wire version {WIRE}, this one (0.0.8) 1")
 
 
 @pytest.mark.slow
-def test_other_versions(bare, folder):
-    """An older server, an older client, and one that speaks another wire."""
-    old = checkout(folder / "old", "0.0.9")
-    other = checkout(folder / "other", "0.9.0", wire=1)
-    done = bare.client(old, "provision", bare.name)
-    assert done.code == 0 and "se-remote 0.0.9 ready" in done.err, done.text
+@pytest.mark.parametrize("release", ["", *sorted(path.name for path in RELEASES.glob("*.whl"))])
+def test_a_release_and_this_version(bare, folder, release):
+    """Its server with our client, and our server with its client: they work together, or are refused."""
+    old = other(folder / "old", release)
+    done = bare.client(old.folder, "provision", bare.name)
+    assert done.code == 0 and f"se-remote {old.version} ready" in done.err, done.text
     up = bare.se_remote("up", bare.name)
-    line = (
-        "runs se-remote 0.0.9, this is 0.1.0; they fit together (to have the same there: se-remote provision"
-    )
-    assert up.code == 0 and line in up.err, up.text
-    said = bare.scenario('run_process("echo understood") with:\n    remote("lab-pc")', "-t")
-    assert said.code == 0 and "runs version 0.0.9, this is 0.1.0; they fit together" in said.text, said.text
-    assert bare.se_remote("kill", bare.name).code == 0
+    if old.wire == WIRE:
+        fit = f"runs se-remote {old.version}, this is {__version__}; they fit together"
+        cure = f"(to have the same there: se-remote provision {bare.name})"
+        assert up.code == 0 and f"{fit} {cure}" in up.err, up.text
+        said = bare.scenario('run_process("echo understood") with:\n    remote("lab-pc")', "-t")
+        fit = f"runs version {old.version}, this is {__version__}; they fit together"
+        assert said.code == 0 and "understood" in said.text and fit in said.text, said.text
+        assert bare.se_remote("kill", bare.name).code == 0
+    else:
+        refused(up, bare, f"speaks wire version {old.wire}, this one ({__version__}) {WIRE}")
 
     assert bare.provision().code == 0
-    up = bare.client(old, "up", bare.name)
-    assert up.code == 0 and "runs se-remote 0.1.0, this is 0.0.9" in up.err, up.text
-    said = bare.client(old, "call", bare.name, "run_process", "command=echo understood")
-    assert said.code == 0 and "understood" in said.text, said.text
-    assert bare.se_remote("kill", bare.name).code == 0
+    up = bare.client(old.folder, "up", bare.name)
+    if old.wire == WIRE:
+        assert up.code == 0 and f"runs se-remote {__version__}, this is {old.version}" in up.err, up.text
+        said = bare.client(old.folder, "call", bare.name, "run_process", "command=echo understood")
+        assert said.code == 0 and "understood" in said.text, said.text
+        assert bare.se_remote("kill", bare.name).code == 0
+    else:
+        refused(up, bare, f"speaks wire version {WIRE}, this one ({old.version}) {old.wire}")
 
-    refused = bare.client(other, "up", bare.name)
-    assert refused.code == 1 and "speaks wire version 2, this one (0.9.0) 1" in refused.err, refused.text
-    assert f"se-remote provision {bare.name}" in refused.err.split("try:")[1]
-    assert bare.client(other, "provision", bare.name).code == 0
-    refused = bare.se_remote("up", bare.name)
-    assert refused.code == 1 and "se-remote 0.9.0 on" in refused.err, refused.text
-    assert f"try: se-remote provision {bare.name}\n" in refused.err
+
+def refused(done, bare, cause: str) -> None:
+    assert done.code == 1 and cause in done.err, done.text
+    assert f"se-remote provision {bare.name}" in done.err.split("try:")[1]
+
+
+@pytest.mark.slow
+def test_another_wire(bare, folder):
+    """Refused on either side, with what cures it, and cured by a bring-up that may."""
+    newer = checkout(folder / "newer", "0.9.0", wire=1)
+    assert bare.client(newer, "provision", bare.name).code == 0
+    refused(bare.se_remote("up", bare.name), bare, f"speaks wire version 1, this one ({__version__}) {WIRE}")
     bare.write_inventory(bare.bare(provision="auto"))
     up = bare.se_remote("up", bare.name)
-    assert up.code == 0 and "se-remote 0.1.0" in up.err, up.text
+    assert up.code == 0 and f"se-remote {__version__}" in up.err, up.text
+    assert bare.se_remote("kill", bare.name).code == 0
+    bare.write_inventory(bare.bare())
+    refused(bare.client(newer, "up", bare.name), bare, f"speaks wire version {WIRE}, this one (0.9.0) 1")

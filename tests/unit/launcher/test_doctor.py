@@ -18,6 +18,7 @@ from launcher.doctor.facts import (
     Level,
     Logind,
     MachineFacts,
+    Shadow,
     Space,
     Sudo,
 )
@@ -82,6 +83,7 @@ ASKS = "sudo: a password is required"
 NO_ZMQ = {"zmq": "ModuleNotFoundError: No module named 'zmq'", "remote_exec.server": "…"}
 BAD_ZMQ = {"zmq": "ImportError: libzmq.so.5: wrong ELF class"}
 USB = Device("/dev/ttyUSB0", "dialout", False)
+ROS = (Shadow("py_trees", "2.2.3", "/opt/ros/humble/lib", "2.4.0"),)
 IMAGE = Container(image="lab/sim:jazzy")
 ORPHANS = {"lab-pc": ("4711 ros2 launch", "4712 python3")}
 
@@ -128,6 +130,7 @@ BROKEN = [
     ("python", "failed", python(version=(3, 8, 10)), "3.8.10", "`python`"),
     ("packages", "failed", python(broken=NO_ZMQ), "pyzmq, se-remote cannot be imported", "provision lab-pc"),
     ("packages", "failed", python(broken=BAD_ZMQ), "is broken there: ImportError", "provision lab-pc"),
+    ("packages", "warning", python(shadowed=ROS), "py_trees 2.2.3 is taken from /opt/ros", "provision lab"),
     ("packages", "failed", python(wire=3), "wire version 3", "provision lab-pc"),
     ("packages", "warning", python(packages=NEWER), "0.2 there", "provision"),
     ("packages", "warning", python(packages={"se-remote": "0.1.0"}), "scenario_execution is", "provision"),

@@ -42,11 +42,12 @@ def home(tmp_path):
     return folder
 
 
-def examine(shell, home, *hosts, root="", path="", commands=None, environ=None):
+def examine(shell, home, *hosts, root="", path="", commands=None, environ=None, within=()):
     """Machine and hosts, as this shell sees them; run directories would be below `home`."""
     text = script.examine(hosts, commands or {}, base=f"{home}/runs", nonce="n0nce", root=str(root))
     env = {"PATH": f"{shell}:{path or os.environ['PATH']}", "HOME": str(home), **(environ or {})}
-    done = subprocess.run([shell / "sh"], input=text, capture_output=True, env=env, timeout=60, cwd="/")
+    words = [*within, shell / "sh"]
+    done = subprocess.run(words, input=text, capture_output=True, env=env, timeout=60, cwd="/")
     reply = plan.parse_reply(done.stdout, "n0nce")
     assert reply is not None, done
     return reading.read_machine(reply), reading.read_hosts(reply)
@@ -157,6 +158,31 @@ def test_where_nothing_can_be_written(shell, home):
     assert all(space.trouble and "ok" not in space.trouble for space in machine.spaces)
     found = list(disk(Case(local(), ClientFacts(), machine, HostFacts("lab-pc"))))
     assert [finding.level for finding in found] == [Level.FAILED] * len(machine.spaces)
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can mount")
+@pytest.mark.parametrize(
+    ("options", "fill", "level", "text"),
+    [
+        ("size=300m", "", Level.GOOD, "MB free"),
+        ("size=100m", "", Level.WARNING, "is almost full: 100 MB free"),
+        ("size=1m", "", Level.FAILED, "is full: 1 MB free"),
+        ("size=1m", "head -c 2000000 /dev/zero >fill", Level.FAILED, "cannot be written to: "),
+        ("size=300m,nr_inodes=1000", "", Level.WARNING, "more files only"),
+        ("size=300m,nr_inodes=50", "", Level.FAILED, "has room for 4"),
+        ("size=300m,nr_inodes=2", "touch fill", Level.FAILED, "cannot be written to: "),
+    ],
+)
+def test_a_disk_that_is_full(shell, home, options, fill, level, text):
+    """A small file system that only the script sees; and what it is told of it is what there is."""
+    mount = (
+        f'mount -t tmpfs -o {options} tmpfs "$HOME" && cd "$HOME" && {{ {fill or ":"}; }} 2>/dev/null; cd /; '
+    )
+    within = ["unshare", "--mount", "sh", "-c", f'{mount} exec "$0"']
+    machine, _ = examine(shell, home, within=within)
+    assert {space.path for space in machine.spaces} == {str(home)}
+    (found, *_) = disk(Case(local(), ClientFacts(), machine, HostFacts("lab-pc")))
+    assert (found.level, machine.spaces[0].kind) == (level, "tmpfs") and text in found.text, found
 
 
 @pytest.mark.parametrize("lingers", [True, False])

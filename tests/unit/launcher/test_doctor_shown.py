@@ -54,3 +54,11 @@ def test_in_a_pipe_a_finding_is_a_line(monkeypatch):
     stream.terminal = False
     lines = shown(stream)
     assert len(lines) == 6 and any(len(line) > 160 for line in lines)
+
+
+def test_what_takes_long_is_said_once():
+    heard = io.StringIO()
+    waiting = doctor._Waiting(Output(io.StringIO(), heard, {}))
+    for seconds in (1.0, 9.0, 10.0):
+        waiting.on_note("lab-pc", "`setup` of lab-pc", seconds)
+    assert heard.getvalue() == "lab-pc: `setup` of lab-pc takes long, 9 s so far\n"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import importlib.util
 import os
 import time
@@ -16,7 +17,7 @@ from launcher.model import Completed
 from launcher.provision.library import Library, cache_folder, digest_of_folder
 from launcher.provision.packing import packed
 from launcher.provision.resolving import Resolver
-from launcher.provision.values import Python, Wanted
+from launcher.provision.values import Python, Wanted, Wheel
 
 ROBOT = Python("/usr/bin/python3.12", (3, 12, 3), "aarch64", glibc=(2, 39))
 
@@ -121,6 +122,22 @@ def test_a_package_that_is_called_build(tmp_path: Path) -> None:
     assert digest_of_folder(tmp_path) == before, "what a build has left"
     (tmp_path / "mine" / "build" / "a.py").write_text("2")
     assert digest_of_folder(tmp_path) != before
+
+
+def test_what_is_ours_alone_is_bounded(tmp_path: Path) -> None:
+    """Each change of a folder leaves a wheel; those that somebody may be sending stay."""
+    library = Library(tmp_path)
+    made = [library.add(OWN, str(number).encode(), apart=True).path for number in range(30)]
+    assert all(path.exists() for path in made), "wanted just now"
+    long_ago = time.time() - 7200
+    for number, path in enumerate(made):
+        os.utime(path.parent, (long_ago + number, long_ago + number))
+    library.add(OWN, b"3", apart=True)
+    assert [number for number, path in enumerate(made) if path.exists()] == [3, *range(11, 30)]
+    library.remember("folder-x", [Wheel(made[11], hashlib.sha256(b"11").hexdigest())])
+    assert library.note("folder", "x") is not None, "wanted again, of a folder that has not changed"
+    library.add(OWN, b"new", apart=True)
+    assert [number for number, path in enumerate(made) if path.exists()] == [3, 11, *range(13, 30)]
 
 
 def test_what_a_killed_one_has_left(tmp_path: Path) -> None:

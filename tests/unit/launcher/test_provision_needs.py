@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from launcher.provision.needs import About, read_about, there, unmet, why_no_name
+from launcher.provision.needs import About, missing, project, read_about, there, unmet, why_no_name
 from launcher.provision.values import Python
 
 OLD = Python("/usr/bin/python3.10", (3, 10, 12), "aarch64", glibc=(2, 35))
@@ -60,3 +60,12 @@ def test_what_no_index_can_be_asked_for() -> None:
 @pytest.mark.parametrize("text", ["foo (>=1.0.*)", "???"])
 def test_an_old_package_says_nonsense(text: str) -> None:
     assert unmet(["a"], [About("a", "1", (text,))], OLD) == []
+
+
+@pytest.mark.parametrize(
+    "word",
+    ["our-actions", "Our_Actions==1.4", "our.actions[all]>=1", "/ws/our_actions/", "./our_actions-2-x.whl"],
+)
+def test_names_folders_and_wheels_of_one_project_replace_each_other(word: str) -> None:
+    assert project(word) == "our-actions"
+    assert missing(["numpy==2.0", word], ["our-actions"]) == ("numpy==2.0",)
