@@ -26,5 +26,5 @@ def test_files_are_read_for_the_first_action_of_a_plugin_alone(monkeypatch: pyte
 
 def test_a_plugin_that_is_missing_is_looked_for_each_time() -> None:
     for _ in range(2):
-        with pytest.raises(RemoteError, match="no action plugin 'lgo' is installed .* did you mean 'log'"):
+        with pytest.raises(RemoteError, match=r"no action plugin 'lgo' is installed .* did you mean 'log'"):
             plugins.origin_of("lgo")
