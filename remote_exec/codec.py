@@ -34,7 +34,10 @@ ENVELOPE_CONTAINERS: Final = 16
 
 _INT_MIN: Final = -(2**63)
 _INT_MAX: Final = 2**64 - 1
-_PLAIN: Final = (type(None), bool, float, str, bytes, int, Variable)
+_PLAIN: Final = frozenset((type(None), bool, float, str, bytes, int, Variable))
+_CONTAINERS: Final = frozenset((dict, list, tuple))
+_BELONGS: Final = _PLAIN | _CONTAINERS
+_KEYS: Final = frozenset((str,))
 
 
 @dataclass(frozen=True)
@@ -243,20 +246,26 @@ def _unpack(body: bytes, hook: Any, count: _Count, limit: int) -> dict[str, Any]
 
 
 def _check_decoded(message: dict[str, Any]) -> None:
-    """What msgpack lets through and this wire does not: bytes as keys, timestamps, deep nests."""
+    """What msgpack lets through and this wire does not: bytes as keys, timestamps, deep nests.
+
+    Every message passes here on each of its ways, so the common one, flat, is looked through without a loop.
+    """
     level: list[Any] = [message]
-    for _ in range(MAX_DEPTH + 1):
+    for _ in range(MAX_DEPTH):
         below: list[Any] = []
-        for value in level:
-            kind = type(value)
-            if kind is dict:
-                if not all(type(key) is str for key in value):
+        for container in level:
+            values = container
+            if type(container) is dict:
+                if not _KEYS.issuperset(map(type, container)):
                     raise BadMessage("a map's key is not a string")
-                below.extend(value.values())
-            elif kind is list or kind is tuple:
-                below.extend(value)
-            elif kind not in _PLAIN:
-                raise BadMessage(f"a value of type {kind.__name__} does not belong here")
+                values = container.values()
+            kinds = set(map(type, values))
+            if kinds <= _PLAIN:
+                continue
+            if not kinds <= _BELONGS:
+                strange = (kinds - _BELONGS).pop()
+                raise BadMessage(f"a value of type {strange.__name__} does not belong here")
+            below += [value for value in values if type(value) in _CONTAINERS]
         if not below:
             return
         level = below

@@ -28,7 +28,7 @@ from remote_exec.host.foreign import Busy, Foreign
 from remote_exec.host.hosted_action import HostedAction
 from remote_exec.host.lifecycle import ActionState, Step, advance
 from remote_exec.host.outputs import StreamedRegistry
-from remote_exec.host.plugins import find_plugin, origin
+from remote_exec.host.plugins import origin_of
 from remote_exec.host.replies import error_reply
 from remote_exec.host.schedule import Schedule
 from remote_exec.host.simulated import ClientClock
@@ -81,7 +81,7 @@ class ActionTable:
         action = HostedAction(action_id, instance, model, self.tick_period)
         action.step(Step.CREATE)
         self._actions[action_id] = action
-        return origin(find_plugin(fields["plugin"]))
+        return origin_of(fields["plugin"])
 
     def setup(self, action_id: str, extra: Mapping[str, Any] | None = None) -> None:
         action = self._get(action_id)

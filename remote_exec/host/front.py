@@ -29,8 +29,8 @@ from remote_exec.host.exclusive import Exclusive
 from remote_exec.host.forkserver import say_listening
 from remote_exec.host.liveness import UNNEEDED, LifeRules, ServerLife
 from remote_exec.host.logfile import LogFile
-from remote_exec.host.packing import packed
 from remote_exec.host.probe import Probe
+from remote_exec.host.router import Router
 from remote_exec.host.safety import Safety
 from remote_exec.host.sessions import Sessions
 from remote_exec.host.settings import Settings
@@ -40,20 +40,15 @@ from remote_exec.host.v1_server import SESSION as V1_SESSION
 from remote_exec.host.workers import WorkerLink
 from remote_exec.messages import WIRE_VERSION
 
-MESSAGES_PER_TURN: Final = 200
-TURN_SECONDS: Final = 0.05
-"""After that the others get their answers, however much one client sends."""
-RETRY_SECONDS: Final = 0.02
-"""After a connection took no more."""
-CLOSE_LINGER_MS: Final = 250
 STOP_SIGNALS: Final = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)
 
 
 class Front:
     """See the module's text."""
 
-    def __init__(self, settings: Settings, control: socket.socket, supervisor: int) -> None:
+    def __init__(self, settings: Settings, control: socket.socket, supervisor: int, router: Router) -> None:
         self._settings = settings
+        self._router = router
         self._control = control
         self._console = Console(verbose=settings.verbose)
         self._log = LogFile(settings.run_dir, self._console, settings.log_limit)
@@ -94,15 +89,13 @@ class Front:
         self._sessions.other_sessions = self._v1.described
         self._state = StateFile(settings.run_dir)
         self._asked = Asked(settings.run_dir)
-        self._stalled_until = 0.0
         self._stop_reason: str | None = None
         self._signals = 0
         self._code = 0
 
-    def listen(self, context: zmq.Context[zmq.Socket[bytes]]) -> None:
+    def listen(self) -> None:
         """Binds and announces. Raises binding.BindError."""
-        self._router = binding.make_router(context)
-        endpoints = binding.bind(self._router, self._settings)
+        endpoints = binding.bind(self._router.socket, self._settings)
         self._state.update(self._snapshot(), time.monotonic())
         self._asked.open()
         rundir.announce(self._settings, self._server, self._identity)
@@ -123,11 +116,11 @@ class Front:
         procs.die_with_parent(signal.SIGTERM, self._identity[0])
         self._poller = self._safety.poller = self._exclusive.poller = zmq.Poller()
         self._asked.watch(self._poller)
-        for source in (self._router, wake_r, self._control):
+        for source in (self._router.socket, wake_r, self._control):
             self._poller.register(source, zmq.POLLIN)
         while not self._over():
             for source, _ in self._poller.poll(self._timeout_ms()):
-                if source is self._router:
+                if source is self._router.socket:
                     self._from_clients()
                 elif source == wake_r.fileno():
                     self._read_wakeup(wake_r)
@@ -167,7 +160,7 @@ class Front:
         self._exclusive.check(now)
         self._probe.check(now)
         self._flush_links()
-        self._pump(now)
+        self._router.pump(self._sessions, now)
         self._sessions.forget_ended(now)
         if not (self._sessions.sessions or self._v1.in_use or self._safety.running):
             self._exclusive.release()
@@ -213,7 +206,7 @@ class Front:
             self._life.kept.next_news(),
             self._probe.next_deadline(),
             self._asked.next_deadline(),
-            self._stalled_until if self._stalled_until > 0 else None,
+            self._router.next_retry(),
         ]
         known = [deadline for deadline in deadlines if deadline is not None]
         if not known:
@@ -224,11 +217,7 @@ class Front:
 
     def _from_clients(self) -> None:
         now = time.monotonic()
-        for _ in range(MESSAGES_PER_TURN):
-            try:
-                frames = self._router.recv_multipart(zmq.NOBLOCK)
-            except zmq.Again:
-                return
+        for frames in self._router.receive(now):
             try:
                 incoming = split_frames(frames)
             except BadMessage as error:
@@ -239,53 +228,11 @@ class Front:
                 self._sessions.message(incoming.route, incoming.body, now)
             elif self._v1.message(incoming.route, incoming.body, now):
                 self._life.heard(now)
-            if time.monotonic() - now > TURN_SECONDS:
-                return
 
     def _send_v1(self, route: bytes, body: Mapping[str, Any]) -> None:
-        try:
-            frames = [route, b"", pack_v1(body)]
-        except ValueDoesNotCross:
-            return
         # A v1 client that does not take its answer has none to expect.
-        self._send(frames)
-
-    def _pump(self, now: float) -> None:
-        """Sends what the sessions have to say, as far as the connections take it."""
-        self._stalled_until = 0.0
-        for route, answers in list(self._sessions.direct.items()):
-            sent: bool | None = True
-            while answers and sent:
-                sent = self._send([route, packed(answers[0])])
-                if sent:
-                    answers.popleft()
-            if sent is None:
-                self._stalled_until = now + RETRY_SECONDS
-            else:
-                del self._sessions.direct[route]
-        for session in self._sessions.sessions.values():
-            while session.route is not None:
-                outgoing = session.next_out()
-                if outgoing is None:
-                    break
-                sent = self._send([session.route, packed(outgoing)])
-                if sent is None:
-                    self._stalled_until = now + RETRY_SECONDS
-                    break
-                if not sent:
-                    session.route = None
-                    break
-                session.out_sent()
-
-    def _send(self, frames: list[bytes]) -> bool | None:
-        """False: nobody is there any more; None: the connection takes no more now."""
-        try:
-            self._router.send_multipart(frames, zmq.NOBLOCK)
-        except zmq.Again:
-            return None
-        except zmq.ZMQError:
-            return False
-        return True
+        with contextlib.suppress(ValueDoesNotCross):
+            self._router.send([route, b"", pack_v1(body)])
 
     # -- workers
 
@@ -401,8 +348,8 @@ class Front:
             wake.recv(4096)
 
     def _close(self) -> None:
-        self._pump(time.monotonic())
-        self._router.close(CLOSE_LINGER_MS)
+        self._router.pump(self._sessions, time.monotonic())
+        self._router.close()
         if self._settings.run_dir is not None:
             rundir.remove_files(self._settings.run_dir)
         if self._settings.socket is not None:
@@ -414,9 +361,9 @@ def run(settings: Settings, control: socket.socket, supervisor: int) -> int:
     """The front's whole life, in its process. Returns the server's exit code."""
     admission.raise_file_limit()
     context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
-    front = Front(settings, control, supervisor)
+    front = Front(settings, control, supervisor, Router(context))
     try:
-        front.listen(context)
+        front.listen()
     except (binding.BindError, OSError) as error:
         print(f"scenario_execution_server: {error}", file=sys.stderr, flush=True)
         return 1

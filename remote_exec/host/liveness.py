@@ -16,7 +16,7 @@ A server's end, in the order in which it is asked:
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Final
 
 from remote_exec.host.kept import Kept
@@ -35,7 +35,7 @@ class Lease:
     heard: float
 
     def renewed(self, now: float) -> Lease:
-        return replace(self, heard=now)
+        return Lease(self.seconds, now)
 
     def deadline(self) -> float:
         return self.heard + self.seconds

@@ -56,6 +56,12 @@ def origin(point: importlib.metadata.EntryPoint) -> dict[str, str]:
     }
 
 
+@cache
+def origin_of(key: str) -> dict[str, str]:
+    """Where a plugin comes from, for the reply to every `create`: asking reads and parses files."""
+    return origin(find_plugin(key))
+
+
 def describe_plugins() -> list[dict[str, Any]]:
     """`describe_plugin` of every installed action plugin."""
     points = importlib.metadata.entry_points(group=GROUP)

@@ -2,12 +2,9 @@
 
 The main thread runs foreign code and nothing else: it takes commands from a queue, and ticks. A second
 thread owns the channel to the front: it reads commands, writes what waits, says when the main thread is
-busy, carries a cancel to an action that is busy itself, and watches over the end.
+busy, carries a cancel to an action that is busy itself, and watches over the end (ending.py).
 
-    end: cancel what runs → tick until it has settled → shutdown() of every action → exit
-
-It is bounded: where the main thread hangs in foreign code, another thread goes on with the other
-actions, and the keeper ends the process when its budget is over. The keeper hears through a pipe
+The end is bounded: the keeper ends the process when its budget is over. It hears through a pipe
 `budget SECONDS` (when the end begins) and `done`.
 """
 
@@ -31,7 +28,7 @@ from typing import TYPE_CHECKING, Any, Final
 from remote_exec.codec import INTERNAL_BYTES, unpack
 from remote_exec.errors import BadMessage, RemoteError, RemoteExecError
 from remote_exec.host.channel import Channel
-from remote_exec.host.context import CLOSE_SECONDS
+from remote_exec.host.ending import Ending, in_thread
 from remote_exec.host.outbox import Outbox
 from remote_exec.host.replies import error_reply
 
@@ -44,8 +41,6 @@ CANCEL_SECONDS: Final = 0.25
 """A cancel that the main thread has not taken by then goes to the action from outside."""
 DRAIN_SECONDS: Final = 0.5
 """For output of a process that has ended; longer only somebody who inherited it holds it open."""
-STUCK_SECONDS: Final = 2.0
-"""At the end: how long foreign code may hold up the others, beyond a shutdown's own time."""
 MAX_BUDGET: Final = 300.0
 HUNG_EXIT_CODE: Final = 1
 """Of a worker whose end was up to another thread, since foreign code hung: not in order (host/safety.py)."""
@@ -174,7 +169,7 @@ class Worker:
 
             return {"ok": True, "plugin": describe_plugin(message["plugin"])}
         elif cmd == "drain":
-            _in_thread(partial(_drain, table, message["action"]), done)
+            in_thread(partial(_drain, table, message["action"]), done)
             return None
         elif cmd == "tick":
             return {"ok": True, "statuses": table.tick_all()}
@@ -283,7 +278,7 @@ class Worker:
             return
         for msg_id, (action, since) in list(self._unhandled_cancels.items()):
             if now - since > CANCEL_SECONDS and self._unhandled_cancels.pop(msg_id, ("", 0.0))[0]:
-                _in_thread(table.request_cancel_from_outside, action)
+                in_thread(table.request_cancel_from_outside, action)
         busy = table.busy
         if busy is not None and now - busy.since > BUSY_SECONDS and now - self._busy_said > BUSY_SECONDS:
             self._busy_said = now
@@ -311,67 +306,6 @@ class Worker:
             os.write(self._wake_w, b".")
 
 
-class Ending:
-    """The end of all actions, by the main thread, or by another one while that hangs in foreign code."""
-
-    def __init__(self, table: ActionTable | None, budget: float) -> None:
-        self._table = table
-        self._since = time.monotonic()
-        self._settle_until = self._since + budget
-        self._owner = 0
-        """Who may act: counts up whenever somebody else has to take over."""
-        self._stuck: set[str] = set()
-        self._shut: set[str] = set()
-        self._done_elsewhere = False
-
-    def run(self) -> None:
-        """In the main thread: returns when all is done, and never when another thread took over."""
-        if self._table is not None:
-            self._end_all(self._table, 0)
-        if self._owner != 0:
-            threading.Event().wait()
-
-    def _take_over(self, owner: int) -> None:
-        if self._table is not None:
-            self._end_all(self._table, owner)
-        self._done_elsewhere = self._owner == owner
-
-    def watch(self, now: float) -> bool:
-        """From the other thread, often: takes over when need be. True: it is all done, but for what hangs."""
-        table = self._table
-        if table is None:
-            return False
-        busy = table.busy
-        if busy is not None:
-            allowed = STUCK_SECONDS
-            if busy.phase == "shutdown":
-                allowed += table.shutdown_seconds(busy.action) or 10.0
-            elif busy.phase == "close":
-                allowed = CLOSE_SECONDS
-            if now - max(busy.since, self._since) > allowed:
-                self._stuck.add(busy.action)
-                self._owner += 1
-                table.busy = None
-                _in_thread(self._take_over, self._owner)
-        return self._done_elsewhere
-
-    def _end_all(self, table: ActionTable, owner: int) -> None:
-        if self._owner == owner:
-            table.cancel_all(self._stuck)
-        while self._owner == owner and table.any_active(self._stuck):
-            if time.monotonic() > self._settle_until:
-                break
-            table.tick_due(self._stuck)
-            time.sleep(0.01)
-        for action_id in table.ids():
-            if self._owner != owner or action_id in self._shut:
-                continue
-            self._shut.add(action_id)
-            table.shutdown_now(action_id)
-        if self._owner == owner:
-            table.close_context()
-
-
 def _set_config(scenario_file_directory: str | None = None, output_directory: str | None = None) -> None:
     """What plugins read at construction; what is None stays as it is."""
     from scenario_execution.scenario_execution_base import ScenarioExecutionConfig
@@ -389,10 +323,6 @@ def _drain(table: ActionTable, action_id: str, done: Callable[[Mapping[str, Any]
     while not table.drained(action_id) and time.monotonic() < deadline:
         time.sleep(0.002)
     done({"ok": True})
-
-
-def _in_thread(function: Callable[[Any], None], argument: object) -> None:
-    threading.Thread(target=function, args=(argument,), daemon=True).start()
 
 
 def main(channel: Channel, keeper_fd: int) -> int:

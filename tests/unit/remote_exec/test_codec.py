@@ -77,6 +77,8 @@ def test_truncated_messages_are_bad(message: dict[str, object], data: st.DataObj
         msgpack.packb({1: 2}),
         msgpack.packb({b"k": 2}),
         msgpack.packb({"t": msgpack.Timestamp(1)}),
+        msgpack.packb({"t": [1, {b"k": 2}]}),
+        msgpack.packb({"t": [[], 1, [msgpack.Timestamp(1)]]}),
         msgpack.packb({"t": msgpack.ExtType(9, b"x")}),
         msgpack.packb({"t": msgpack.ExtType(1, b"\xc1")}),
         msgpack.packb({"t": msgpack.ExtType(1, b"\x01")}),
@@ -123,6 +125,14 @@ def nest(depth: int) -> list[object]:
     for _ in range(depth):
         value = [value]
     return value
+
+
+def test_a_message_may_be_as_deep_as_its_sender_may_make_it() -> None:
+    deepest = {"a": nest(MAX_DEPTH - 2)}
+    codec._check(deepest, "", MAX_DEPTH)
+    assert codec.unpack(msgpack.packb(deepest)) == deepest
+    with pytest.raises(BadMessage, match="deep"):
+        codec.unpack(msgpack.packb({"a": nest(MAX_DEPTH - 1)}))
 
 
 @pytest.mark.parametrize(
