@@ -32,7 +32,15 @@ from launcher.processes.login import LOGIN, SNAPSHOTS
 from launcher.processes.sharing import SHARING
 from launcher.processes.starting import LOCK, OPENING, STARTING
 from launcher.processes.surveying import SURVEY
-from launcher.processes.wrapping import KEEPING, SERVE, TELLING, serve_parts, tools_text, wrapper_text
+from launcher.processes.wrapping import (
+    KEEPING,
+    SERVE,
+    TELLING,
+    boxed_text,
+    serve_parts,
+    tools_text,
+    wrapper_text,
+)
 
 HELLO: Final = "se-remote-site 1"
 
@@ -163,4 +171,4 @@ def agent_text(values: str) -> str:
 def window_text() -> dict[str, str]:
     """The texts that go to every process: of its wrapper, and of what it serves around its environment."""
     head, tail = serve_parts()
-    return {"wrap_text": wrapper_text(), "serve_head": head, "serve_tail": tail}
+    return {"wrap_text": wrapper_text(), "boxed_text": boxed_text(), "serve_head": head, "serve_tail": tail}

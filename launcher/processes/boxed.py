@@ -165,7 +165,6 @@ box_readiness() {
   [ -e "$run/exit" ] || [ -e "$run/stopping" ] || { put_state ready; tell ready; }
 }
 end_boxed() {
-  [ -n "$box" ] || return 0
   within sh "$inside/run.main" end "$1" </dev/null
 }
 in_box() { ( name=-; key=$bkey; D() { engine_env "$@"; }; marks; "$@" ); }
@@ -212,7 +211,7 @@ into_boxes() {
 box_values() {
   "box_$boxed"; eval "inside=\$root_$boxed/\$key"
   slug_key=$session.$slug
-  printf '%s\n' "$box_text" "inside='$inside'; slug_key='$slug_key'; shell=sh"
+  printf '%s\n' "$box_text" "$boxed_text" "inside='$inside'; slug_key='$slug_key'; shell=sh"
 }
 unmark() {
   number=0

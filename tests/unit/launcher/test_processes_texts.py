@@ -17,7 +17,7 @@ from launcher.model import Machine, ProcessSpec, ReadyCheck, State
 from launcher.processes import wire
 from launcher.processes.model import Key, Launch
 from launcher.processes.surveying import SURVEY
-from launcher.processes.wrapping import SERVE, tools_text, wrapper_text
+from launcher.processes.wrapping import SERVE, boxed_text, tools_text, wrapper_text
 
 NASTY = "'; touch /tmp/pwned; echo '$(id)`id`\n\"$HOME\" \\ ü"
 SHELLS = [words for words in (["dash"], ["bash"], ["busybox", "sh"], ["zsh"]) if shutil.which(words[0])]
@@ -40,6 +40,7 @@ def texts() -> dict[str, str]:
             [Key(NASTY, NASTY)], force=False, quits=[], grace=1, tokens={Key(NASTY, NASTY): NASTY}
         ),
         "wrapper": wrapper_text(),
+        "wrapper in a container": boxed_text() + wrapper_text(),
         "tools": tools_text(),
         "serve": SERVE,
     }
