@@ -52,11 +52,10 @@ fail() {
   exit 0
 }
 refuse() { printf 'refused %s\n%s\n%s\n' "$1" "$2" "$3"; exit 0; }
-identity_of() { stat=; read -r stat <"/proc/$1/stat"; set -- "$1" ${stat##*) }; self="$1 ${21} $boot"; }
+know_self() { stat_of self; me=$stat_pid; set -- $stat; self="$me ${20} $boot"; }
 job() {
   asked=$1
-  read -r me rest </proc/self/stat
-  identity_of "$me"; claims=$root/.claims
+  know_self; claims=$root/.claims
   eval "$2"
   say "k $asked"
 }
@@ -98,8 +97,8 @@ prepare() {
   for file in "$root"/.watch/* "$root"/.login.*; do
     one=${file##*/}; one=${one#.login.}
     [ -e "$file" ] || continue
-    word=Z; read -r word 2>/dev/null <"/proc/${one%%.*}/stat"  # it may be dead and not reaped yet
-    case ${word##*) } in Z*|X*|x*) rm -f "$file" ;; esac
+    stat_of "${one%%.*}" || stat=Z  # it may be dead and not reaped yet
+    case $stat in Z*|X*|x*) rm -f "$file" ;; esac
   done
 }
 agent() {

@@ -143,8 +143,8 @@ within() { engine_env exec -i $as "$box" "$@"; }
 hold_box() {
   ( trap '' HUP INT TERM QUIT; . "$run/env"; unset SE_REMOTE_RUN
     exec 5>&- 6<&- 8>&-
-    read -r one rest </proc/self/stat; read -r stat </proc/self/stat; set -- ${stat##*) }
-    printf '%s %s %s\n' "$one" "${20}" "$boot" >"$run/pid"
+    stat_of self; set -- $stat
+    printf '%s %s %s\n' "$stat_pid" "${20}" "$boot" >"$run/pid"
     exec "$engine" exec -i $as "$box" sh "$inside/run.main" )
 }
 box_readiness() {

@@ -99,8 +99,8 @@ _WRAPPER: Final = r"""
 guard() {
   trap '' INT TERM QUIT; hung=; trap 'hung=yes' HUP
   beats=; stale=0; why=; tailing=
-  stat=; read -r stat </proc/self/stat; set -- ${stat##*) }
-  printf '%s %s %s\n' "${stat%% *}" "${20}" "$boot" >"$run/guard"
+  stat_of self; set -- $stat
+  printf '%s %s %s\n' "$stat_pid" "${20}" "$boot" >"$run/guard"
   keep_log_begin 7
   while [ -z "$why" ]; do
     sleep 1 5<&- 6<&- 7>&- 8>&- 2>/dev/null
@@ -155,7 +155,7 @@ open_output() {
   exec 4<>"$run/out"; exec 3<"$run/out" 9>"$run/out"; exec 4>&-
   take_output &
   exec 3<&-
-  stat=; read -r stat <"/proc/$!/stat"; set -- "$!" ${stat##*) }
+  stat_of "$!"; set -- "$!" $stat
   printf '%s %s %s\n' "$1" "${21}" "$boot" >"$run/taker"
 }
 take_output() {
@@ -247,7 +247,7 @@ conclude() {
 spoken() { if [ "$sig" = 0 ]; then printf 'code %s' "$code"; else printf 'signal %s' "$sig"; fi; }
 wrap() {
   trap : HUP INT TERM QUIT
-  read -r stat <"/proc/$$/stat"; set -- ${stat##*) }
+  stat_of "$$"; set -- $stat
   mine=$$; mstart=${20}; identity="$mine $mstart $boot"
   [ -z "$box" ] || mark_box
   printf '%s\n' "$identity" 1<>"$run/wrapper"
