@@ -28,9 +28,9 @@ SE_REMOTE_RUN=$run
 family() {
   table=
   for file in /proc/[0-9]*/stat; do
-    stat=; read -r stat 2>/dev/null <"$file" || continue
     pid=${file#/proc/}; pid=${pid%/stat}
-    set -- ${stat##*) }
+    stat_of "$pid" || continue
+    set -- $stat
     case $1 in Z|X|x) ;; *) table="$table $pid:$2" ;; esac
   done
   kin=" $roots "

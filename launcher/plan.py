@@ -136,8 +136,8 @@ def slug(name: str) -> str:
 
 def parse_reply(stdout: bytes, nonce: str) -> Reply | None:
     """The framed sections in `stdout`; None when the frame is not there or not complete."""
-    text = stdout.decode("utf-8", "replace")
-    pieces = re.split(rf"(?:^|\n){re.escape(nonce)} ([a-z_]+)\n", text)
+    text = "\n" + stdout.decode("utf-8", "replace")
+    pieces = re.split(rf"\n{re.escape(nonce)} ([a-z_]+)\n", text)  # by `(?:^|\n)` it takes ten times as long
     names, bodies = pieces[1::2], pieces[2::2]
     if "end" not in names:
         return None

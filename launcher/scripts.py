@@ -113,8 +113,8 @@ ours() {
   pid=; read -r pid rest 2>/dev/null <"$run/pid" || return 1
   while [ -n "$pid" ] && [ "$pid" -gt 1 ]; do
     [ "$pid" = "$mine" ] && return 0
-    stat=; read -r stat 2>/dev/null <"/proc/$pid/stat" || return 1
-    set -- ${stat##*) }; pid=$2
+    stat_of "$pid" || return 1
+    set -- $stat; pid=$2
   done
   return 1
 }
@@ -131,9 +131,9 @@ _STATUS: Final = r"""
 frozen() {
   frozen=
   for file in /proc/[0-9]*/stat; do
-    stat=; read -r stat 2>/dev/null <"$file" || continue
     one=${file#/proc/}; one=${one%/stat}
-    set -- ${stat##*) }
+    stat_of "$one" || continue
+    set -- $stat
     case $1:$one:$2 in T:$pid:*|T:*:$pid) frozen="$frozen $one" ;; esac
   done
   [ -n "$frozen" ]

@@ -39,16 +39,20 @@ nap() { sleep 0.05 2>/dev/null || sleep 1; }
 tell() {
   for fifo in "$2"/ready.*; do [ -p "$fifo" ] && printf '%s\n' "$1" 1<>"$fifo"; done 2>/dev/null
 }
+stat_of() {
+  stat=; read -r stat 2>/dev/null <"/proc/$1/stat" || return 1
+  stat_pid=${stat%% *}
+  while case $stat in *') '*) ;; *) false ;; esac; do stat=${stat#*) }; done
+}
 alive() {
   case $1 in ''|*[!0-9]*) return 1;; esac
-  [ "$3" = "$boot" ] || return 1
-  stat=; read -r stat 2>/dev/null <"/proc/$1/stat" || return 1
-  set -- "$2" ${stat##*) }
+  [ "$3" = "$boot" ] && stat_of "$1" || return 1
+  set -- "$2" $stat
   case $2 in Z|X|x) return 1;; esac
   [ "${21}" = "$1" ]
 }
 identify() {
-  stat=; read -r stat <"/proc/$$/stat"; set -- ${stat##*) }
+  stat_of "$$"; set -- $stat
   printf '%s %s %s\n' "$$" "${20}" "$boot"
 }
 begin() {
@@ -105,7 +109,9 @@ sweep() {
 """
 """Shell functions of the wrapper and of the scripts that come by SSH. Need $run, $base, $boot, $logs.
 
-`alive PID START BOOT`: that very process lives and is no zombie. `archive HOW` keeps the log of a run as
+`stat_of PID`: $stat, what stands in its `stat` behind its name, and $stat_pid, its own pid for `self`; not by
+`##*) `, for which dash takes as long as for reading it: it tries every beginning. `alive PID START BOOT`:
+that very process lives and is no zombie. `archive HOW` keeps the log of a run as
 BEGAN-HOW.log: when it began and the wrapper's pid, which is unique and sorts, and how it ended (stopped,
 killed, vanished, or STAGE-CODE); what was rotated away comes first in it, so a file is a run.
 `discard` renames the run directory before it tells the waiters, so that nobody can begin to wait in it

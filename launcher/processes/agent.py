@@ -32,7 +32,15 @@ from launcher.processes.login import LOGIN, SNAPSHOTS
 from launcher.processes.sharing import SHARING
 from launcher.processes.starting import LOCK, OPENING, STARTING
 from launcher.processes.surveying import SURVEY
-from launcher.processes.wrapping import KEEPING, SERVE, TELLING, serve_parts, tools_text, wrapper_text
+from launcher.processes.wrapping import (
+    KEEPING,
+    SERVE,
+    TELLING,
+    boxed_text,
+    serve_parts,
+    tools_text,
+    wrapper_text,
+)
 
 HELLO: Final = "se-remote-site 1"
 
@@ -44,11 +52,10 @@ fail() {
   exit 0
 }
 refuse() { printf 'refused %s\n%s\n%s\n' "$1" "$2" "$3"; exit 0; }
-identity_of() { stat=; read -r stat <"/proc/$1/stat"; set -- "$1" ${stat##*) }; self="$1 ${21} $boot"; }
+know_self() { stat_of self; me=$stat_pid; set -- $stat; self="$me ${20} $boot"; }
 job() {
   asked=$1
-  read -r me rest </proc/self/stat
-  identity_of "$me"; claims=$root/.claims
+  know_self; claims=$root/.claims
   eval "$2"
   say "k $asked"
 }
@@ -90,8 +97,8 @@ prepare() {
   for file in "$root"/.watch/* "$root"/.login.*; do
     one=${file##*/}; one=${one#.login.}
     [ -e "$file" ] || continue
-    word=Z; read -r word 2>/dev/null <"/proc/${one%%.*}/stat"  # it may be dead and not reaped yet
-    case ${word##*) } in Z*|X*|x*) rm -f "$file" ;; esac
+    stat_of "${one%%.*}" || stat=Z  # it may be dead and not reaped yet
+    case $stat in Z*|X*|x*) rm -f "$file" ;; esac
   done
 }
 agent() {
@@ -163,4 +170,4 @@ def agent_text(values: str) -> str:
 def window_text() -> dict[str, str]:
     """The texts that go to every process: of its wrapper, and of what it serves around its environment."""
     head, tail = serve_parts()
-    return {"wrap_text": wrapper_text(), "serve_head": head, "serve_tail": tail}
+    return {"wrap_text": wrapper_text(), "boxed_text": boxed_text(), "serve_head": head, "serve_tail": tail}

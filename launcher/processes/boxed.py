@@ -143,8 +143,8 @@ within() { engine_env exec -i $as "$box" "$@"; }
 hold_box() {
   ( trap '' HUP INT TERM QUIT; . "$run/env"; unset SE_REMOTE_RUN
     exec 5>&- 6<&- 8>&-
-    read -r one rest </proc/self/stat; read -r stat </proc/self/stat; set -- ${stat##*) }
-    printf '%s %s %s\n' "$one" "${20}" "$boot" >"$run/pid"
+    stat_of self; set -- $stat
+    printf '%s %s %s\n' "$stat_pid" "${20}" "$boot" >"$run/pid"
     exec "$engine" exec -i $as "$box" sh "$inside/run.main" )
 }
 box_readiness() {
@@ -165,7 +165,6 @@ box_readiness() {
   [ -e "$run/exit" ] || [ -e "$run/stopping" ] || { put_state ready; tell ready; }
 }
 end_boxed() {
-  [ -n "$box" ] || return 0
   within sh "$inside/run.main" end "$1" </dev/null
 }
 in_box() { ( name=-; key=$bkey; D() { engine_env "$@"; }; marks; "$@" ); }
@@ -212,7 +211,7 @@ into_boxes() {
 box_values() {
   "box_$boxed"; eval "inside=\$root_$boxed/\$key"
   slug_key=$session.$slug
-  printf '%s\n' "$box_text" "inside='$inside'; slug_key='$slug_key'; shell=sh"
+  printf '%s\n' "$box_text" "$boxed_text" "inside='$inside'; slug_key='$slug_key'; shell=sh"
 }
 unmark() {
   number=0

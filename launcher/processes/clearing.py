@@ -36,11 +36,11 @@ clear_away() {
     [ -z "$begans" ] || case "$begans" in *" $key=$hbegan "*) ;; *) continue ;; esac
     cleared="$cleared $key"
     case " $dead " in
-      *" $key "*) how_ended; store "$run" "$key" "$how" "$hcode $hsig" "$htoken" ;;
+      *" $key "*) how_ended; store "$run" "$key" "$how" "$hcode $hsig" "$htoken" "$hbegan" ;;
       *) how_ended
         case "$killed" in *" $number "*) how=killed ;; *) how=stopped ;; esac
         [ "$hcode" != - ] || hcode=0
-        store "$run" "$key" "$how" "$hcode $hsig" "$htoken" ;;
+        store "$run" "$key" "$how" "$hcode $hsig" "$htoken" "$hbegan" ;;
     esac
     set -- "$@" "$root/$key"
   done

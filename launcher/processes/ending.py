@@ -70,9 +70,6 @@ newline='
 '
 carrying() {
   mark="^SE_REMOTE_[CR]"
-  if [ -z "${zgrep-}" ]; then
-    zgrep=no; printf 'a\0b\0' | grep -qaz '^b' 2>/dev/null && zgrep=yes
-  fi
   if [ "$zgrep" = yes ]; then grep -azHs "$mark" /proc/[0-9]*/environ | tr '\0' '\n'; return; fi
   for file in /proc/[0-9]*/environ; do
     tr '\0' '\n' <"$file" | grep "$mark" |
@@ -89,8 +86,10 @@ find_awk() {
   done
   return 1
 }
+find_zgrep() { zgrep=no; printf 'a\0b\0' | grep -qaz '^b' 2>/dev/null && zgrep=yes; }
 scan() {
   [ -n "${awk-}" ] || find_awk
+  [ -n "${zgrep-}" ] || find_zgrep
   members=$({
     roots_of "$1"; printf '%sM\n' "${known-}"; carrying; printf 'P\n'; cat /proc/[0-9]*/stat 2>/dev/null
   } | boot=$boot LC_ALL=C $awk "$kin")

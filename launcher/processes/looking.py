@@ -106,11 +106,10 @@ BEGIN {
 
 _AGAIN: Final = r"""
 again() {
-  while read -r nonce; do (status) </dev/null; done
-  exit 0
+  while :; do (status) </dev/null; read -r nonce || exit 0; done
 }
 """
-"""A status for each line that it reads."""
+"""A status, and another one for each line that it reads: the first answer comes with the first round trip."""
 
 _TREE: Final = r"""
 tree() {
@@ -360,9 +359,10 @@ def status(*, base: str, nonce: str) -> bytes:
     return script({"nonce": nonce, **_status_values(base)}, [REPLY, PLACE, _STATUS, "status"])
 
 
-def statuses(*, base: str) -> str:
-    """The same as often as it is asked: for each line on its stdin, a nonce. What `Runner.open` is given."""
-    values = [f"{key}={quote([value])}" for key, value in _status_values(base).items()]
+def statuses(*, base: str, nonce: str) -> str:
+    """The same, and again for each line on its stdin, the next nonce. What `Runner.open` is given."""
+    given = {"nonce": nonce, **_status_values(base)}
+    values = [f"{key}={quote([value])}" for key, value in given.items()]
     return "\n".join([*values, REPLY, PLACE, _STATUS, _AGAIN, "again"])
 
 

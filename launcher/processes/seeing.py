@@ -102,11 +102,13 @@ class Looking:
         timer = self._idle.pop(place, None)
         if timer is not None:
             timer.cancel()
-        if place not in self._open:
-            self._open[place] = runner, await runner.open(looking.statuses(base=self._base), _ANSWER_S)
-        stream = self._open[place][1]
         nonce = secrets.token_hex(12)
-        await stream.write(f"{nonce}\n".encode())
+        if place in self._open:
+            stream = self._open[place][1]
+            await stream.write(f"{nonce}\n".encode())
+        else:
+            stream = await runner.open(looking.statuses(base=self._base, nonce=nonce), _ANSWER_S)
+            self._open[place] = runner, stream
         end, heard = f"\n{nonce} end".encode(), bytearray()
         while end not in heard[-len(end) - 1 :]:
             chunk = await stream.read()
@@ -238,9 +240,12 @@ def _seen(lines: Mapping[str, Sequence[str]], reply: Reply) -> Seen | None:
     return replace(one, pid=None, code=code, signal=number, reason=reason or why, left=left)
 
 
+_STATES: Final = {state.value: state for state in State}
+
+
 def _state(lines: Mapping[str, Sequence[str]]) -> tuple[State, str]:
     word = lines.get("state", [""])[0].split(" ")[0]
-    state = State(word) if word in {one.value for one in State} else State.STARTING
+    state = _STATES.get(word, State.STARTING)
     wrapper = lines.get("wrapper", ["none"])[0]
     if state is State.DEAD:
         return state, ""

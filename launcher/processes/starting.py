@@ -140,7 +140,6 @@ deliver() {
   # what is set for it in there is not for the engine here
   [ -z "$boxed" ] || { "box_$boxed"; env=; hold="$engine $box $bkey${box_user:+ $box_user}"; }
   printf '%s\n' "$token" "$hash" "$by" "$what" "$lease" "$hold" "$shown" "$keep" "$stamp" >"$run/about" &&
-    printf '%s\n' "$stamp" >"$run/began" &&
     { [ -z "$boxed" ] || printf '%s\numask %s\n%s\n' "$environment" "$umask" "$unbuffered" >"$run/env"; } &&
     { [ -z "$boxed" ] || hbox=$(box_values); } &&
     printf '%s\n' "$serve_head" "$environment" "umask $umask" "$unbuffered" "$env" "$serve_tail" \
@@ -157,14 +156,14 @@ deliver() {
 } 2>/dev/null
 make_rooms() {
   set --
-  for i in $fresh; do "item_$i"; set -- "$@" "$root/$key"; done
+  for key in $rooms; do set -- "$@" "$root/$key"; done
   tries=0
   until mkdir -p "$@" 2>/dev/null; do
     tries=$((tries + 1)); [ "$tries" -lt 60 ] || undelivered shell "cannot write to $base" "df -h $base"
     mkdir -m 700 "$base" 2>/dev/null; nap
   done
   set --
-  for i in $fresh; do "item_$i"; set -- "$@" "$root/$key/go" "$root/$key/out"; done
+  for key in $rooms; do set -- "$@" "$root/$key/go" "$root/$key/out"; done
   mkfifo "$@" 2>/dev/null
   found_for=
   today=$(date -u +%Y%m%dT%H%M%SZ)
@@ -178,10 +177,6 @@ make_rooms() {
 open_windows() {
   command -v tmux >/dev/null || no_tmux
   look_at_tmux="tmux -S $base/tmux new-session"
-  for i in $fresh; do
-    "item_$i"
-    case " $sessions " in *" $session "*) ;; *) sessions="$sessions $session" ;; esac
-  done
   for one_session in $sessions; do open_session; done
 }
 open_session() {
@@ -259,14 +254,14 @@ start_all() {
   while [ "$i" -lt "$1" ]; do i=$((i + 1)); todo="$todo $i"; done
   snapshots "$1"
   until [ -z "$todo" ]; do
-    again=; fresh=; old=; sessions=
+    again=; fresh=; rooms=; old=; sessions=
     enter
     list_windows
     for i in $todo; do
       "item_$i"; run=$root/$key
       look
       case $verdict in
-        new) if other_window; then say "x $key foreign $token"; else fresh="$fresh $i"; fi ;;
+        new) if other_window; then say "x $key foreign $token"; else add_fresh; fi ;;
         over) say "c $key $token stopped $code $sig 0" ;;
         same) same ;;
         died) say "c $key $token dead $hcode $hsig 0 $hwhy" ;;
@@ -275,9 +270,9 @@ start_all() {
         remains) again="$again $i"; old="$old $key" ;;
       esac
     done
-    for i in $fresh; do "item_$i"; case "
+    for key in $rooms; do case "
 $windows" in *"
-$key @"*) stale_windows; break ;; esac; done
+$key @"*) keys=$rooms; close_own; list_windows; break ;; esac; done
     if [ -n "$fresh" ]; then
       [ "$boxes" = 0 ] || into_boxes
       make_rooms
@@ -292,11 +287,10 @@ $key @"*) stale_windows; break ;; esac; done
   done
   [ "$boxes" = 0 ] || unmark
 }
-stale_windows() {
-  keys=
-  for i in $fresh; do "item_$i"; keys="$keys $key"; done
-  close_own
-  list_windows
+add_fresh() {
+  # many values make an item: what is asked of all again and again is noted
+  fresh="$fresh $i"; rooms="$rooms $key"
+  case " $sessions " in *" $session "*) ;; *) sessions="$sessions $session" ;; esac
 }
 clear_old() {
   keys=$old; steps="INT:50 TERM:50 KILL:100"; quits=

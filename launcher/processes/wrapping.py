@@ -65,8 +65,7 @@ KEEPING: Final = (
     + r"""
 store() {
   kept=$HOME/.local/state/se-remote/processes/$2
-  began=; read -r began 2>/dev/null <"$1/began"
-  [ -n "$began" ] || began=$(date -u +%Y%m%dT%H%M%SZ)-$$
+  began=${6:-$(date -u +%Y%m%dT%H%M%SZ)-$$}
   [ -d "$kept" ] || mkdir -p "$kept" || return 1
   printf '%s %s\n' "$5" "$4" >"$kept/.ended"
   [ -s "$1/log" ] || return 0
@@ -93,15 +92,15 @@ swept() {
 } 2>/dev/null
 """
 )
-"""`store RUN KEY HOW "CODE SIGNAL" TOKEN` archives the log; `.ended` says how the last archived one ended:
-who has lost his connection asks for it by his token. Names sort by age: they begin with the time."""
+"""`store RUN KEY HOW "CODE SIGNAL" TOKEN BEGAN` archives the log; `.ended` says how the last archived one
+ended: who has lost his connection asks for it by his token. Names sort by age: they begin with the time."""
 
 _WRAPPER: Final = r"""
 guard() {
   trap '' INT TERM QUIT; hung=; trap 'hung=yes' HUP
   beats=; stale=0; why=; tailing=
-  stat=; read -r stat </proc/self/stat; set -- ${stat##*) }
-  printf '%s %s %s\n' "${stat%% *}" "${20}" "$boot" >"$run/guard"
+  stat_of self; set -- $stat
+  printf '%s %s %s\n' "$stat_pid" "${20}" "$boot" >"$run/guard"
   keep_log_begin 7
   while [ -z "$why" ]; do
     sleep 1 5<&- 6<&- 7>&- 8>&- 2>/dev/null
@@ -114,7 +113,7 @@ guard() {
     case $why in "its lease"*) ! given_on || { why=; beats=; stale=0; } ;; esac
   done
   printf '%s\n' "$why" >"$run/reason"
-  end_boxed "INT:150 TERM:100 KILL:100" >/dev/null 2>&1
+  [ -z "$box" ] || end_boxed "INT:150 TERM:100 KILL:100" >/dev/null 2>&1
   end_all "$key" "INT:150 TERM:100 KILL:100" >/dev/null 2>&1
   # whoever runs the process sees it end, and says so
   tries=0
@@ -133,7 +132,7 @@ show_log() {
   tailing=$!
   printf '%s\n' "$tailing" >"$run/tail"
 }
-still_ours() { began=; read -r began 2>/dev/null <"$run/began" && [ "$began" = "$stamp" ]; }
+still_ours() { seen=; read -r seen 2>/dev/null <"$run/wrapper" && [ "$seen" = "$identity" ]; }
 look_round() {
   alive "$mine" "$mstart" "$boot" || { why="its wrapper was killed"; return; }
   if [ -n "$hung" ] || ! [ -t 6 ]; then
@@ -156,7 +155,7 @@ open_output() {
   exec 4<>"$run/out"; exec 3<"$run/out" 9>"$run/out"; exec 4>&-
   take_output &
   exec 3<&-
-  stat=; read -r stat <"/proc/$!/stat"; set -- "$!" ${stat##*) }
+  stat_of "$!"; set -- "$!" $stat
   printf '%s %s %s\n' "$1" "${21}" "$boot" >"$run/taker"
 }
 take_output() {
@@ -225,7 +224,7 @@ conclude() {
   printf '%s\n' "$ended $epoch $why" >"$run/.exit" && mv "$run/.exit" "$run/exit"
   process=; put_state dead
   case $how in done) tell stopped 0 0 ;; *) tell dead "$code" "$sig" "$why" ;; esac
-  end_boxed "INT:100 TERM:100 KILL:100" >/dev/null 2>&1
+  [ -z "$box" ] || end_boxed "INT:100 TERM:100 KILL:100" >/dev/null 2>&1
   end_all "$key" "INT:100 TERM:100 KILL:100" >/dev/null 2>&1
   # who asks for a status need not look for what is left
   if [ -z "$all" ] && still_ours; then process='- gone'; put_state dead; fi
@@ -240,7 +239,7 @@ conclude() {
   fi
   [ "$how" = done ] || how=killed
   keep_log_begin 7; log_last=0; keep_log
-  store "$run" "$key" "$how" "$ended" "$token"
+  store "$run" "$key" "$how" "$ended" "$token" "$stamp"
   rm -rf "$run"
   T kill-pane -t "$TMUX_PANE" 2>/dev/null
   swept "$key"
@@ -248,7 +247,7 @@ conclude() {
 spoken() { if [ "$sig" = 0 ]; then printf 'code %s' "$code"; else printf 'signal %s' "$sig"; fi; }
 wrap() {
   trap : HUP INT TERM QUIT
-  read -r stat <"/proc/$$/stat"; set -- ${stat##*) }
+  stat_of "$$"; set -- $stat
   mine=$$; mstart=${20}; identity="$mine $mstart $boot"
   [ -z "$box" ] || mark_box
   printf '%s\n' "$identity" 1<>"$run/wrapper"
@@ -340,7 +339,8 @@ exit $?
 
 def wrapper_text() -> str:
     """The window's script. Before it stand lines that set key, token, lease, probe, oneshot and shell, and
-    base, root, offset, stamp and HOME; for one in a container engine, box, bkey, as, inside, slug_key."""
+    base, root, offset, stamp and HOME; for one in a container engine, box, bkey, as, inside, slug_key, and
+    `boxed_text`, which the others need not read."""
     body = _WRAPPER.replace("@EVERY@", CHECK_EVERY_S).replace("@CHECKS@", _checks("run"))
     lines = [
         "se_remote() {",
@@ -352,8 +352,6 @@ def wrapper_text() -> str:
         SHARING,
         KEEPING,
         ENDING,
-        BOX,
-        WRAPPED,
         body,
         "wrap",
         "}",
@@ -361,6 +359,11 @@ def wrapper_text() -> str:
         "",
     ]
     return "\n".join(lines)
+
+
+def boxed_text() -> str:
+    """The functions of the window's script for a process in a container."""
+    return "\n".join([BOX, WRAPPED])
 
 
 def _checks(serve: str) -> str:

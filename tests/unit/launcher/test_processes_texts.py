@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from launcher import wrapper
 from launcher.command import quote
 from launcher.docker import Box
 from launcher.errors import InventoryError
@@ -17,7 +18,7 @@ from launcher.model import Machine, ProcessSpec, ReadyCheck, State
 from launcher.processes import wire
 from launcher.processes.model import Key, Launch
 from launcher.processes.surveying import SURVEY
-from launcher.processes.wrapping import SERVE, tools_text, wrapper_text
+from launcher.processes.wrapping import SERVE, boxed_text, tools_text, wrapper_text
 
 NASTY = "'; touch /tmp/pwned; echo '$(id)`id`\n\"$HOME\" \\ ü"
 SHELLS = [words for words in (["dash"], ["bash"], ["busybox", "sh"], ["zsh"]) if shutil.which(words[0])]
@@ -40,6 +41,7 @@ def texts() -> dict[str, str]:
             [Key(NASTY, NASTY)], force=False, quits=[], grace=1, tokens={Key(NASTY, NASTY): NASTY}
         ),
         "wrapper": wrapper_text(),
+        "wrapper in a container": boxed_text() + wrapper_text(),
         "tools": tools_text(),
         "serve": SERVE,
     }
@@ -66,6 +68,24 @@ def test_values_arrive_as_they_are(shell):
     done = subprocess.run([*shell, "-c", text], capture_output=True, check=True)
     line = " ".join(NASTY.split())
     assert done.stdout.decode().split("\0") == [NASTY, NASTY.strip(), NASTY, line, line, NASTY]
+
+
+@pytest.mark.parametrize("shell", SHELLS, ids=lambda words: words[0])
+def test_who_lives_is_known_whatever_it_calls_itself(shell, tmp_path):
+    named = tmp_path / "a) Z 1 (b) c"
+    named.write_text("#!/bin/sh\nread line\n")
+    named.chmod(0o700)
+    with subprocess.Popen([named], stdin=subprocess.PIPE) as process:
+        stat = Path(f"/proc/{process.pid}/stat").read_text()
+        assert f"({named.name})" in stat
+        start = stat.rpartition(") ")[2].split()[19]
+        code = f"{wrapper.COMMON}\nboot=here; alive {process.pid} {start} here && echo lives\n"
+        code += f"alive {process.pid} 1{start} here || echo another\n"
+        code += f"alive {process.pid} {start} there || echo old\n"
+        as_sh = ["--emulate", "sh"] if shell == ["zsh"] else []
+        done = subprocess.run([*shell, *as_sh, "-c", code], capture_output=True, check=True)
+        process.communicate(b"end\n")
+    assert done.stdout.split() == [b"lives", b"another", b"old"] and not done.stderr
 
 
 @pytest.mark.parametrize("change", [{"shell": "/usr/bin/fish"}, {"env": {"A-B": "x"}}, {"cmd": "a\0"}])
