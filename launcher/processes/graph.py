@@ -64,6 +64,16 @@ class Stack:
                 wanted.add(item.name)
         return list(found)
 
+    def behind(self, name: str) -> tuple[Key | str, ...]:
+        """Of a process: what needs it, directly or not, on its own machine; hosts by their names."""
+        machine = self.items[name].spec.machine
+        users = [self.items[other] for other in self.dependants(name)]
+        return tuple(
+            item.key if item.process is not None else item.name
+            for item in users
+            if item.spec.machine == machine
+        )
+
 
 def config_hash(spec: ProcessSpec) -> str:
     """Of everything that decides what runs: two specs of one hash mean the same process."""

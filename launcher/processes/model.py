@@ -41,6 +41,8 @@ class Launch:
     """The command or scenario on whose behalf."""
     lease: str = ""
     """Names the lease it lives by (Site.lease); "": it has none and stays."""
+    behind: tuple[Key | str, ...] = ()
+    """Processes, and hosts by name, that need it on its machine: when the lease is over, it ends last."""
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,7 @@ from launcher.model import State
 from launcher.processes.entry import Entry
 from launcher.processes.model import Change, Key
 from launcher.processes.places import Place
+from launcher.processes.wrapping import BEHIND_S, ENDS_S
 
 if TYPE_CHECKING:
     from launcher.processes.run import Run
@@ -128,7 +129,8 @@ class Unwinding:
         self._tell(entry.name, State.UNREACHABLE, reason, "warning")
         by_itself = ""
         if self._lease is not None:
-            by_itself = f"; its machine ends it by itself within {self._lease[1] + 5:g} s"
+            behind = BEHIND_S if entry.launch.behind else 0
+            by_itself = f"; its machine ends it by itself within {self._lease[1] + behind + ENDS_S:g} s"
         word = quote([entry.name])
         return (
             f"{entry.name}: its end is not verified ({reason}){by_itself}. "

@@ -10,6 +10,7 @@ Rules:
   file. That `cat` lives as long as anybody may still write, whatever becomes of window, wrapper and guard;
 - the wrapper survives HUP, INT and TERM (they are for the process);
 - a guard beside it sees that the wrapper is gone, its window closed or its lease over, and ends the process;
+  when only the lease is over, behind what needs it on its machine, for a bounded time;
 - what ended in order (a one-shot with code 0, whoever was left by its lease) leaves nothing but its log; one
   that died leaves run directory and window for whoever comes to look;
 - whoever listens (fifos in `.watch`) hears of every change: see `tell`.
@@ -30,6 +31,11 @@ CHECK_EVERY_S: Final = "0.5"
 CHECK_TAKES_S: Final = 10
 """A ready check that has not ended by then is ended."""
 KEEP_LOGS: Final = 10
+BEHIND_S: Final = 40
+"""Of one whose lease is over: so long it waits for what needs it to end first. A server whose client is gone
+may need 20 s for its `on_stop`."""
+ENDS_S: Final = 10
+"""Then it has ended, and all it has started: see the steps of the guard."""
 
 STATE_LINE: Final = "%-110s\\n"
 """How a line of `state` is printed: each as long as the one it is written over, which costs no `mv`."""
@@ -99,19 +105,24 @@ who has lost his connection asks for it by his token. Names sort by age: they be
 _WRAPPER: Final = r"""
 guard() {
   trap '' INT TERM QUIT; hung=; trap 'hung=yes' HUP
-  beats=; stale=0; why=; tailing=
+  beats=; stale=0; why=; tailing=; pause=
   stat=; read -r stat </proc/self/stat; set -- ${stat##*) }
   printf '%s %s %s\n' "${stat%% *}" "${20}" "$boot" >"$run/guard"
   keep_log_begin 7
   while [ -z "$why" ]; do
-    sleep 1 5<&- 6<&- 7>&- 8>&- 2>/dev/null
+    { sleep "${pause:-1}" || sleep 1; } 5<&- 6<&- 7>&- 8>&- 2>/dev/null
+    pause=
     still_ours || guarded
     # from then on it is looked for what is to be ended, and what comes later would stay
     [ -n "$tailing" ] || stopped_by || show_log
     keep_log 2>/dev/null
     look_round
     [ -z "$why" ] || ! stopped_by || why=
-    case $why in "its lease"*) ! given_on || { why=; beats=; stale=0; } ;; esac
+    case $why in "its lease"*)
+      if given_on; then why=; beats=; stale=0
+      elif needed; then why=; pause=0.2; fi ;;
+    esac
+    [ -n "$pause" ] || over=
   done
   printf '%s\n' "$why" >"$run/reason"
   end_boxed "INT:150 TERM:100 KILL:100" >/dev/null 2>&1
@@ -143,13 +154,24 @@ look_round() {
     alive "$mine" "$mstart" "$boot" || why="its wrapper was killed"
     return
   fi
-  [ ! -e "$run/lease" ] || read -r lease <"$run/lease"
+  [ ! -e "$run/lease" ] || { read -r lease; read -r behind; } <"$run/lease"
   [ -n "$lease" ] || return 0
   beat=; bound=
   read -r beat bound rest 2>/dev/null <"$root/.leases/$lease" || [ -e "$root/.leases/$lease" ] ||
     { why="its lease was given up"; return; }
   [ "$beat" = "$beats" ] && stale=$((stale + 1)) || { beats=$beat; stale=0; }
   [ "$stale" -lt "${bound:-10}" ] || why="its lease is over: whoever started it was not heard of for $bound s"
+}
+needed() {
+  clock; over=${over:-$epoch}
+  [ "$((epoch - over))" -lt @BEHIND@ ] || return 1
+  for user in $behind; do
+    for file in "$base/$user/pid" "$base/$user"/wrapper*; do
+      one=; start=; life=
+      read -r one start life rest 2>/dev/null <"$file" && alive "$one" "$start" "$life" && return 0
+    done
+  done
+  return 1
 }
 open_output() {
   # both ends are open before anybody can die: a reader that waits for its writer would wait for ever
@@ -339,9 +361,10 @@ exit $?
 
 
 def wrapper_text() -> str:
-    """The window's script. Before it stand lines that set key, token, lease, probe, oneshot and shell, and
-    base, root, offset, stamp and HOME; for one in a container engine, box, bkey, as, inside, slug_key."""
+    """The window's script. Before it stand lines that set what `wire` has of the launch, and base, root,
+    offset, stamp, shell and HOME; for one in a container engine, box, bkey, as, inside, slug_key."""
     body = _WRAPPER.replace("@EVERY@", CHECK_EVERY_S).replace("@CHECKS@", _checks("run"))
+    body = body.replace("@BEHIND@", str(BEHIND_S))
     lines = [
         "se_remote() {",
         "run=${0%/*}; name=",

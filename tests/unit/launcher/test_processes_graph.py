@@ -57,6 +57,8 @@ def test_each_once_and_in_order(inv: Inventory) -> None:
     assert stack.dependants("cam") == ["all of it"]
     key = stack.items["all of it"].key
     assert (key.session, key.name) == ("robots", "all of it")
+    assert stack.behind("cam") == (key,)
+    assert stack.behind("roscore") == (), "the others are on another machine"
 
 
 def test_hosts_are_items_too(inv: Inventory) -> None:
@@ -66,6 +68,7 @@ def test_hosts_are_items_too(inv: Inventory) -> None:
     assert stack.items["arm+slow"].depends == ("lab-pc", "roscore")
     assert build(inv, [], hosts=[inv.resolve("arm+slow")], strict=False).targets == ("arm+slow",)
     assert build(inv, ["lab"]).targets == ("lab-pc",)
+    assert [str(one) for one in stack.behind("roscore")] == ["lab-pc"]
 
 
 def test_variants_go_to_all_of_the_run_that_have_them(inv: Inventory) -> None:
