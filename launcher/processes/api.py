@@ -33,12 +33,13 @@ from launcher.hosts import GRACE
 from launcher.inventory import Inventory, Settings
 from launcher.loopthread import DaemonExecutor
 from launcher.machines.runner import Asker
-from launcher.model import Event, HostSpec, Problem, ProcessSpec
+from launcher.model import Event, HostSpec, Problem, ProcessSpec, State
 from launcher.processes import output, seeing, viewing
 from launcher.processes.course import causes
-from launcher.processes.graph import Stack, build
+from launcher.processes.graph import Stack, build, ends_with, needed
 from launcher.processes.model import Change, Key, Node, Seen
 from launcher.processes.outcomes import exit_code
+from launcher.processes.recipe import Recipe
 from launcher.processes.run import Run
 from launcher.takedown import Ended
 
@@ -191,7 +192,9 @@ class Launcher:
         """
         wanted = [self._canonical(name) for name in names]
         wanted = wanted if names else [*self.inventory.processes(), *self.inventory.hosts()]
-        work = takedown.Takedown(self._launcher, self.inventory, self._settings, wanted, force, on_done)
+        work = takedown.Takedown(
+            self._launcher, self.inventory, self._settings, wanted, force, on_done, self._base
+        )
         return await _in_thread(work.run)
 
     async def restart(
@@ -202,18 +205,33 @@ class Launcher:
         on_event: OnEvent | None = None,
         force: bool = False,
     ) -> Ran:
-        """Stop these and what depends on them, and start them again, with those of them that ran.
+        """Stop these and what depends on them, and start them again, with those of them that ran: these as
+        it is said here, the others with the variants and parameters with which they ran.
 
         Raises Conflict or another error when something could not be stopped; nothing is started then.
         """
-        stack = self.stack(*names, variants=variants, params=params)  # what is wrong is said before
+        settings = self._merged(variants, params)
+        stack = build(self.inventory, names, settings)  # what is wrong is said before
+        targets = [self._canonical(name) for name in stack.targets]
+        recipes = await self._recipes(targets, stack)
+        build(self.inventory, [*names, *recipes], settings, recipes=recipes)
         ended = await self.kill(*stack.targets, force=force)
         errors = takedown.errors(ended)
         if errors:
             raise plan.joined(errors)
-        targets = [self._canonical(name) for name in stack.targets]
         again = [name for name, one in ended.items() if name not in targets and takedown.was_running(one)]
-        return await self.run(*names, *again[::-1], variants=variants, params=params, on_event=on_event)
+        stack = build(self.inventory, [*names, *again[::-1]], settings, recipes=recipes)
+        return await self.run_stack(stack, on_event)
+
+    async def _recipes(self, targets: Sequence[str], stack: Stack) -> dict[str, Recipe]:
+        """Of what runs and needs one of `targets`, and of what else that needs; not of what is in `stack`."""
+        users = [name for names in ends_with(self.inventory, targets) for name in names]
+        around = [name for name in needed(self.inventory, users) if name not in stack.items]
+        seen = await self.status(*around) if around else {}
+        lives = (State.STARTING, State.RUNNING, State.READY)
+        return {
+            name: one.recipe for name, one in seen.items() if one.recipe is not None and one.state in lives
+        }
 
     # -- looking --------------------------------------------------------------------------------------
 

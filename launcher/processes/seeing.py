@@ -31,7 +31,7 @@ from launcher.machines.local import LocalRunner
 from launcher.machines.runner import Runner, Stream
 from launcher.model import Completed, Stage, State
 from launcher.plan import Reply
-from launcher.processes import looking
+from launcher.processes import looking, recipe
 from launcher.processes.model import Key, Node, Seen
 from launcher.remains import epoch
 
@@ -229,7 +229,7 @@ def _seen(lines: Mapping[str, Sequence[str]], reply: Reply) -> Seen | None:
     one = Seen(
         Key(session, name), state, reason, int(pid) if pid.isdecimal() else None,
         epoch(began.partition("-")[0]), config_hash=config, token=token, started_by=by, what=what,
-        lease=lease, container=container,
+        lease=lease, container=container, recipe=recipe.read(about[9]) if len(about) > 9 else None,
     )  # fmt: skip
     if state is not State.DEAD:
         return one

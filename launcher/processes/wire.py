@@ -104,7 +104,7 @@ def _item(number: int, launch: Launch, boxed: int | None) -> str:
         "shown": line(key.name),
         "keep": "yes" if spec.persistent else "no", "values": assignments(seen_by_wrapper),
         "env": export_lines(spec.env, f"processes.{spec.name}.env"), "setup": spec.setup.strip(),
-        "cmd": spec.cmd, "check": check.command if check is not None else "",
+        "recipe": launch.recipe.text(), "cmd": spec.cmd, "check": check.command if check is not None else "",
         "login": "yes" if spec.login or (spec.docker is not None and spec.docker.login) else "",
     }  # fmt: skip
     return f"item_{number}() {{\n{assignments(values)}\n}}"

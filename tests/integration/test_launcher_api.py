@@ -19,11 +19,14 @@ from launcher.processes import Launcher
 MARK = "SE_REMOTE_TEST_API"
 
 STACK = """
-context: {session: api, params: {word: hello}}
+context: {session: api, params: {word: hello, tone: plain}}
 core: {cmd: "echo core says {word}; exec sleep 3711", login: false, ready_check: {log: "says h"}}
 left: {cmd: "exec sleep 3711", depends: [core], login: false}
 right: {cmd: "exec sleep 3711", depends: [core], login: false, variants: {loud: {cmd: "echo LOUD; {cmd}"}}}
 top: {cmd: "exec sleep 3711", depends: [left, right], login: false}
+swap: {cmd: "exec sleep 3711", depends: [left], login: false, variants: {other: {depends: [right]}}}
+quiet: {cmd: "echo {tone}; exec sleep 3711", depends: [right], login: false,
+  variants: {fast: {cmd: "echo FAST; {cmd}"}}}
 once: {cmd: "echo made; touch '{folder}/made'", persistent: false, depends: [core], login: false}
 all: {cmd: "true", persistent: false, depends: [top, once], login: false}
 bad: {cmd: "echo oh no; exit 5", login: false}
@@ -166,6 +169,39 @@ def test_another_configuration_is_a_conflict_and_restart_solves_it(bed):
             assert ran.started == ("right", "top"), "what depends on it runs again, too"
             assert "LOUD" in await launcher.log("right")
             assert (await launcher.status("core"))["core"].pid == before
+
+    asyncio.run(main())
+
+
+def test_what_needs_it_only_in_another_variant_is_left_alone(bed):
+    async def main():
+        async with bed.launcher() as launcher:
+            await launcher.run("swap", "left", variants=["other"])
+            ended = await launcher.kill("left")
+            assert "swap" not in ended and (await states(launcher))["swap"] is State.READY
+            ended = await launcher.kill("right")
+            assert [name for name in ended if name in ("swap", "right")] == ["swap", "right"]
+            assert (await states(launcher))["swap"] is State.STOPPED
+
+    asyncio.run(main())
+
+
+def test_what_needs_it_starts_again_as_it_ran(bed):
+    async def main():
+        async with bed.launcher() as launcher:
+            await launcher.run("quiet", variants=["fast"], params={"tone": "shrill"})
+        async with bed.launcher() as launcher:
+            ran = await launcher.restart("right", variants=["loud"])
+            assert ran.started == ("right", "quiet")
+            assert await launcher.log("quiet") == "FAST\nshrill"
+            assert "LOUD" in await launcher.log("right")
+            text = bed.file.read_text()
+            bed.file.write_text(text.replace("variants: {fast:", "variants: {slow:"))
+        async with bed.launcher() as launcher:
+            with pytest.raises(InventoryError, match="fast"):
+                await launcher.restart("right")
+            assert (await states(launcher))["right"] is State.READY, "it is said before anything is stopped"
+        bed.file.write_text(text)
 
     asyncio.run(main())
 
