@@ -10,7 +10,7 @@ Each is one exec of one script of `looking` and one reply; what it says is decid
 | dead       |         |         | dead, as `exit` says; what is left of it is named     |
 | any        | lives   |         | as it says                                           |
 | starting   | none    |         | starting: its window is about to open                |
-| any        | gone    | lives   | stopping: its guard ends it                          |
+| any        | gone    | lives   | stopping: its guard ends it; dead, if that is gone   |
 | any        | gone    | gone    | dead: nobody was left to say how                     |
 """
 
@@ -249,7 +249,11 @@ def _state(lines: Mapping[str, Sequence[str]]) -> tuple[State, str]:
     if wrapper == "yes":
         return state, ""
     if lines.get("process", ["no"])[0] == "yes":
-        return State.STOPPING, "its window was closed: its guard ends it"
+        if lines.get("guard", ["yes"])[0] == "yes":
+            return State.STOPPING, "its window was closed: its guard ends it"
+        return State.DEAD, "its wrapper and its guard were killed: nobody watches it any more"
+    if state is State.STARTING and not lines.get("exit"):
+        return State.DEAD, "its start was cut short before its window had opened"
     return State.DEAD, "" if lines.get("exit") else "it vanished without a word"
 
 

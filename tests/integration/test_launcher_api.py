@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
+import signal
 import tempfile
 import time
 from pathlib import Path
@@ -12,9 +13,12 @@ from pathlib import Path
 import pytest
 
 from launcher import processes
+from launcher.cli import status_processes
+from launcher.cli.output import Output
 from launcher.errors import Conflict, InventoryError, LauncherError, NotReady, NotStarted, ProcessDied
-from launcher.model import State
+from launcher.model import Machine, SshOptions, State
 from launcher.processes import Launcher
+from launcher.processes.viewing import Place, Subject, View
 
 MARK = "SE_REMOTE_TEST_API"
 
@@ -33,6 +37,7 @@ bad: {cmd: "echo oh no; exit 5", login: false}
 needs bad: {cmd: "touch '{folder}/wrong'", depends: [bad], login: false}
 never: {cmd: "exec sleep 3711", ready_check: "false", ready_timeout: 1, login: false}
 stubborn: {cmd: "trap '' INT TERM QUIT; touch '{folder}/up'; while :; do sleep 1; done", login: false}
+deaf: {cmd: "trap '' HUP; exec sleep 3711", login: false}
 brief: {cmd: "sleep 0.5; exit 9", login: false}
 """
 
@@ -169,6 +174,30 @@ def test_another_configuration_is_a_conflict_and_restart_solves_it(bed):
             assert ran.started == ("right", "top"), "what depends on it runs again, too"
             assert "LOUD" in await launcher.log("right")
             assert (await launcher.status("core"))["core"].pid == before
+
+    asyncio.run(main())
+
+
+def test_one_that_nobody_watches_any_more_is_named_and_ended(bed):
+    async def main():
+        async with bed.launcher() as launcher:
+            await launcher.run("deaf")
+            (room,) = (bed.folder / "b/.processes").glob("*/deaf")
+            # the guard first: it would end the process
+            for who in ("guard", "wrapper"):
+                os.kill(int((room / who).read_text().split()[0]), signal.SIGKILL)
+            while (seen := (await launcher.status("deaf"))["deaf"]).state is not State.DEAD:
+                await asyncio.sleep(0.02)
+            assert bed.sleeping() == 1
+            view = View(Subject("deaf", seen.key, Place(Machine(), SshOptions())), seen)
+            text = status_processes.render([view], Output(), time.time(), trees=False)
+            assert "its wrapper and its guard were killed" in text
+            (pid,) = [line.split()[3] for line in text.splitlines() if "still running: pid" in line]
+            assert Path(f"/proc/{pid}/cmdline").read_text() == "sleep\0003711\0"
+            assert "ended by: se-remote kill deaf" in text
+            ended = await launcher.kill("deaf")
+            assert not ended["deaf"].left and not room.exists()
+            assert bed.sleeping() == 0
 
     asyncio.run(main())
 
