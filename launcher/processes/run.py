@@ -22,9 +22,6 @@ from launcher.processes.outcomes import ENDED, late, problem, renamed, spec_of
 from launcher.processes.places import Place
 from launcher.processes.unwinding import Unwinding
 
-_SENT_S = 15.0
-"""Seconds that a machine gets to take a delivery that is under way when the run is given up."""
-
 OpenHost = Callable[[HostSpec], Awaitable[None]]
 CloseHost = Callable[[str], Awaitable[list[str]]]
 
@@ -70,7 +67,7 @@ class Run:
         self._told = asyncio.Condition()
         self._timers: dict[str, asyncio.TimerHandle] = {}
         self._tasks: set[asyncio.Task[None]] = set()
-        self._sending: list[asyncio.Future[None]] = []
+        self._sending: list[tuple[Place, asyncio.Future[None]]] = []
         """Deliveries to machines; those under way end before anything is stopped: or it would come behind."""
         self._planned = False
         self._broken: BaseException | None = None
@@ -257,7 +254,7 @@ class Run:
             if launches:
                 # shielded: half a command must not be all that its machine gets
                 sending = asyncio.ensure_future(place.start(launches))
-                self._sending.append(sending)
+                self._sending.append((place, sending))
                 await asyncio.shield(sending)
         except StageError as error:
             for entry in entries:
@@ -342,8 +339,8 @@ class Run:
             await asyncio.wait(tasks)
         async with self._told:
             self._told.notify_all()
-        if self._sending:
-            await asyncio.wait(self._sending, timeout=_SENT_S)
+        sending = [one for one in self._sending if not one[1].done()]
+        await asyncio.gather(*(self._unwinding.delivered(*one) for one in sending))
 
     def _is_ours(self, name: str) -> bool:
         entry = self._entries.get(name)
