@@ -181,7 +181,8 @@ class Run:
             reason = change.reason or ("" if change.ours else "was running")
             ready = change.state is State.READY and spec_of(item).persistent
             state = State.RUNNING if change.state is State.READY and not ready else change.state
-            self._event(name, state, reason)
+            hindered = change.state is State.RUNNING and change.reason
+            self._event(name, state, reason, "warning" if hindered else "info")
             if ready and step is Step.BEGUN:
                 self._good(name)
 
@@ -322,7 +323,8 @@ class Run:
 
     def _late(self, item: Item) -> None:
         if self._course.step(item.name) is Step.BEGUN and not self._closed:
-            error = late(item)
+            entry = self._entries.get(item.name)
+            error = late(item, entry.change if entry is not None else None)
             self._event(item.name, self._states.get(item.name, State.RUNNING), error.cause, "error")
             self._bad(item.name, error)
 

@@ -56,6 +56,9 @@ put_state() {
   printf '@STATE@' "$1 $epoch ${identity:-- - -} ${process:--}" 1<>"$run/state"
 } 2>/dev/null
 tell() { clock; tell_all "c $key $token $1 ${2:--} ${3:-0} $epoch ${4-}"; }
+remark() {
+  [ -e "$run/remarked" ] || { true >"$run/remarked"; tell running - 0 "$1"; }
+}
 stopped_by() {
   spid=; sstart=; slife=
   read -r spid sstart slife 2>/dev/null <"$run/stopping" && alive "$spid" "$sstart" "$slife"
@@ -63,7 +66,8 @@ stopped_by() {
 """
 TELLING: Final = _TELLING.replace("@STATE@", STATE_LINE)
 """`tell STATE [CODE SIGNAL REASON]`: one line to everybody who listens; a fifo is named after the pid of its
-listener. Who is stopped is passed over, since he would block us; that of a dead one is removed.
+listener. Who is stopped is passed over, since he would block us; that of a dead one is removed. `remark` is
+for what keeps it from getting ready: the first such is told.
 `put_state STATE`."""
 
 KEEPING: Final = (
@@ -298,6 +302,7 @@ run_check() {
   checking=$!
   ( count=0
     while [ "$count" -lt @TAKES@ ] && [ -d "/proc/$$" ]; do sleep 1; count=$((count + 1)); done
+    [ "$count" -lt @TAKES@ ] || hangs
     end_check ) >/dev/null 2>&1 &
   limiting=$!
   wait "$checking"; verdict=$?
@@ -312,6 +317,11 @@ end_check() {
 $members
 MEMBERS
 }
+hangs() {
+  stage=; read -r stage 2>/dev/null <"$run/check.stage"
+  [ "$stage" != setup ] || stage=' in `setup`'
+  remark "its ready_check hangs${stage#check}: it is ended after @TAKES@ s"
+}
 log_has() {
   size=; looked=${upto:-0}
   read -r word size <"/proc/self/fdinfo/7"
@@ -321,7 +331,11 @@ log_has() {
   [ "$looked" -gt 65536 ] && looked=$((looked - 65536)) || looked=0
   tail -c "+$((looked + 1))" "$run/log" 2>/dev/null | LC_ALL=C grep -aEqe "$1" 2>"$run/check.said"
   verdict=$?
-  [ "$verdict" != 2 ] || { cat "$run/check.said" >>"$run/log"; sleep 10; }
+  [ "$verdict" != 2 ] || {
+    cat "$run/check.said" >>"$run/log"
+    read -r said <"$run/check.said"; remark "its ready_check cannot succeed: $said"
+    sleep 10
+  }
   return "$verdict"
 }
 """
@@ -343,10 +357,12 @@ else SE_REMOTE_CHECK=$SE_REMOTE_RUN; export SE_REMOTE_CHECK; fi
 cd "${SE_REMOTE_PLACE:-$HOME}" 2>/dev/null || cd /
 if [ -r "$SE_REMOTE_RUN/login" ]; then . "$SE_REMOTE_RUN/login"; . "$SE_REMOTE_RUN/vars"; fi
 if [ -r "$SE_REMOTE_RUN/setup" ]; then
-  [ "$se_remote_what" != cmd ] || printf 'setup\n' >"$SE_REMOTE_RUN/stage"
+  se_remote_stage=stage; [ "$se_remote_what" = cmd ] || se_remote_stage=check.stage
+  printf 'setup\n' >"$SE_REMOTE_RUN/$se_remote_stage"
   . "$SE_REMOTE_RUN/setup"
   se_remote_code=$?
   [ "$se_remote_code" = 0 ] || exit "$se_remote_code"
+  [ "$se_remote_what" = cmd ] || printf 'check\n' >"$SE_REMOTE_RUN/check.stage"
 fi
 if [ "$se_remote_what" = cmd ]; then
   # in a container it is waited for

@@ -433,6 +433,41 @@ def test_a_lease_that_is_not_kept_ends_what_lives_by_it(bed):
     go(work())
 
 
+def test_a_regular_expression_that_grep_refuses_is_told(bed):
+    async def work() -> None:
+        async with bed.site() as (site, heard):
+            await site.start([bed.launch("x", "echo up; sleep 1000", ready_check=ReadyCheck(log="up("))])
+            assert await soon(lambda: any(change.reason for change in heard.changes))
+            change = heard.changes[-1]
+            assert change.state is State.RUNNING and change.reason.startswith(
+                "its ready_check cannot succeed:"
+            )
+            assert b"grep: " in bed.log("x")
+
+    go(work())
+
+
+@pytest.mark.slow
+def test_a_check_that_hangs_says_so_and_where(bed):
+    """`setup` passes the first time only."""
+
+    async def work() -> None:
+        async with bed.site() as (site, heard):
+            setup, check = "[ ! -e ~/set ] || sleep 1000; touch ~/set", ReadyCheck(command="true")
+            await site.start(
+                [
+                    bed.launch("x", "sleep 1000", setup=setup, ready_check=check),
+                    bed.launch("y", "sleep 1000", ready_check=ReadyCheck(command="sleep 1000")),
+                ]
+            )
+            assert await soon(lambda: len([change for change in heard.changes if change.reason]) == 2)
+            told = {change.key.name: change.reason for change in heard.changes if change.reason}
+            assert told["x"] == "its ready_check hangs in `setup`: it is ended after 10 s"
+            assert told["y"] == "its ready_check hangs: it is ended after 10 s"
+
+    go(work())
+
+
 def noting(name: str, first: str = ":") -> str:
     """A command that writes its name into ~/order when it is interrupted."""
     return f"trap '{first}; echo {name} >>~/order; exit 0' INT; while :; do sleep 0.1; done"

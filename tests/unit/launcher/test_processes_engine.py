@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 from unittest.mock import patch
 
@@ -20,7 +21,7 @@ from launcher.processes import unwinding
 from launcher.processes.engine import Engine
 from launcher.processes.graph import Stack, build
 from launcher.processes.model import Change, Key, Launch
-from launcher.processes.outcomes import exit_code
+from launcher.processes.outcomes import exit_code, late
 from launcher.processes.run import Run
 
 STAYS = "exec sleep 300"
@@ -509,6 +510,16 @@ async def test_the_end_says_what_it_could_not_verify(bench: Bench) -> None:
     (text,) = await asyncio.wait_for(run.unwind(), 5)
     assert "core: its end is not verified (its connection is lost); its machine ends it by itself" in text
     assert "se-remote status core" in text
+
+
+def test_who_is_late_is_told_what_keeps_it() -> None:
+    (item,) = stack(f"a: {{cmd: {STAYS}, ready_check: look}}").items.values()
+    item = replace(item, spec=replace(item.spec, setup="source it"))
+    key = item.key
+    assert late(item, None).cause == "not ready within 60 s: its ready_check does not succeed: look"
+    assert "its `setup` has not come to its end" in late(item, Change(key, State.STARTING)).cause
+    hindered = Change(key, State.RUNNING, "its ready_check hangs in `setup`")
+    assert late(item, hindered).cause.endswith("does not succeed: look (its ready_check hangs in `setup`)")
 
 
 @over_the_bench
