@@ -508,7 +508,7 @@ def test_a_process_ends_behind_the_server_that_needs_it(bed):
             room.mkdir()
             (room / "pid").write_text(f"{server.pid} {start} {boot}")
             await site.release("l")
-            assert not await soon(lambda: (bed.home / "order").exists(), 3)
+            assert not await soon(lambda: (bed.home / "order").exists(), 2)
             server.kill()
             server.wait()
             assert await soon(lambda: not bed.run("core").exists())
@@ -543,6 +543,7 @@ def test_one_that_does_not_end_holds_no_other_for_ever(bed):
     go(work())
 
 
+@pytest.mark.slow
 def test_who_comes_back_finds_what_waits_alive(bed):
     async def work() -> None:
         async with bed.site(clean=False) as (site, heard):
