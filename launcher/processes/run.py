@@ -108,6 +108,14 @@ class Run:
         if self._course.step(name) is Step.WAITING:
             raise Aborted(f"{name}: given up")
 
+    @property
+    def open(self) -> bool:
+        return not self._closed
+
+    def launch(self, entry: Entry) -> None:
+        """Instead of another run that has been given up before it could."""
+        self._task(self._launch(entry.place, [entry]))
+
     def entry(self, name: str) -> Entry | None:
         return self._entries.get(name)
 
@@ -271,10 +279,10 @@ class Run:
 
     def _hand_over(self, entry: Entry) -> None:
         """It was not sent: who has joined it launches it; else it never was."""
-        others = [run for run in entry.runs if run is not self and not run._closed]
+        others = [run for run in entry.runs if run is not self and run.open]
         if others and self._closed:
             entry.owner = others[0]
-            others[0]._task(others[0]._launch(entry.place, [entry]))
+            others[0].launch(entry)
         else:
             self.engine.forget(entry)
 

@@ -12,18 +12,15 @@ import asyncio
 import contextlib
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 from launcher.command import quote
 from launcher.errors import StageError
 from launcher.model import State
-from launcher.processes.entry import Entry
+from launcher.processes.entry import Entry, Wants
 from launcher.processes.model import Change, Key
 from launcher.processes.places import Place
 from launcher.processes.wrapping import BEHIND_S, ENDS_S
-
-if TYPE_CHECKING:
-    from launcher.processes.run import Run
 
 GRACE_S = 5.0
 """Seconds between the signals of a stop."""
@@ -46,7 +43,7 @@ class Unwinding:
 
     def __init__(
         self,
-        run: Run,
+        run: Wants,
         lease: tuple[str, float] | None,
         tell: Tell,
         changed: Callable[[Place, Change], None],

@@ -23,13 +23,12 @@ from typing import Final
 from launcher import tmux, wrapper
 from launcher.boxes import BOX
 from launcher.processes.boxed import TOOLS, WRAPPED
+from launcher.processes.checking import checks
 from launcher.processes.ending import ENDING
 from launcher.processes.logkeeping import KEEP_LOG
 from launcher.processes.sharing import SHARING
 
 CHECK_EVERY_S: Final = "0.5"
-CHECK_TAKES_S: Final = 10
-"""A ready check that has not ended by then is ended."""
 KEEP_LOGS: Final = 10
 BEHIND_S: Final = 40
 """Of one whose lease is over: so long it waits for what needs it to end first. A server whose client is gone
@@ -296,51 +295,6 @@ wrap() {
 }
 """
 
-_CHECKS: Final = r"""
-run_check() {
-  env -i "$shell" "$run/@SERVE@" check >"$run/check.said" 2>&1 &
-  checking=$!
-  ( count=0
-    while [ "$count" -lt @TAKES@ ] && [ -d "/proc/$$" ]; do sleep 1; count=$((count + 1)); done
-    [ "$count" -lt @TAKES@ ] || hangs
-    end_check ) >/dev/null 2>&1 &
-  limiting=$!
-  wait "$checking"; verdict=$?
-  kill -KILL "$limiting"; wait "$limiting"
-  return "$verdict"
-} </dev/null 2>/dev/null
-end_check() {
-  scan "$key"
-  while read -r number kind one start; do
-    [ "$kind" != C ] || kill -KILL "$one"
-  done <<MEMBERS
-$members
-MEMBERS
-}
-hangs() {
-  stage=; read -r stage 2>/dev/null <"$run/check.stage"
-  [ "$stage" != setup ] || stage=' in `setup`'
-  remark "its ready_check hangs${stage#check}: it is ended after @TAKES@ s"
-}
-log_has() {
-  size=; looked=${upto:-0}
-  read -r word size <"/proc/self/fdinfo/7"
-  [ "${size:-0}" -gt "$looked" ] || return 1
-  upto=$size
-  # a line that was not whole then
-  [ "$looked" -gt 65536 ] && looked=$((looked - 65536)) || looked=0
-  tail -c "+$((looked + 1))" "$run/log" 2>/dev/null | LC_ALL=C grep -aEqe "$1" 2>"$run/check.said"
-  verdict=$?
-  [ "$verdict" != 2 ] || [ -e "$run/remarked" ] || {
-    cat "$run/check.said" >>"$run/log"
-    read -r said <"$run/check.said"; remark "its ready_check cannot succeed: $said"
-  }
-  return "$verdict"
-}
-"""
-"""What `$probe` may call. A check runs where, and as, its process does; one that hangs is ended with all it
-started. `log_has` reads on where it has stopped, but for what may have been half a line."""
-
 SERVE: Final = r"""SE_REMOTE_RUN=${0%/*}; se_remote_what=${1:-cmd}; set --
 . "$SE_REMOTE_RUN/env" 2>/dev/null  # bash complains of a locale that is not there
 SE_REMOTE_RUN=${0%/*}; export SE_REMOTE_RUN
@@ -378,7 +332,7 @@ exit $?
 def wrapper_text() -> str:
     """The window's script. Before it stand lines that set what `wire` has of the launch, and base, root,
     offset, stamp, shell and HOME; for one in a container engine, box, bkey, as, inside, slug_key."""
-    body = _WRAPPER.replace("@EVERY@", CHECK_EVERY_S).replace("@CHECKS@", _checks("run"))
+    body = _WRAPPER.replace("@EVERY@", CHECK_EVERY_S).replace("@CHECKS@", checks("run"))
     body = body.replace("@BEHIND@", str(BEHIND_S))
     lines = [
         "se_remote() {",
@@ -401,10 +355,6 @@ def wrapper_text() -> str:
     return "\n".join(lines)
 
 
-def _checks(serve: str) -> str:
-    return _CHECKS.replace("@TAKES@", str(CHECK_TAKES_S)).replace("@SERVE@", serve)
-
-
 def serve_parts() -> tuple[str, str]:
     """What stands before and behind the environment, where it is one file with the wrapper: `run cmd`."""
     head, line, tail = SERVE.partition('. "$SE_REMOTE_RUN/env" 2>/dev/null')
@@ -415,4 +365,4 @@ def serve_parts() -> tuple[str, str]:
 def tools_text() -> str:
     """What a process in a container has beside it, behind the same lines."""
     head = "run=${0%/*}; read -r boot </proc/sys/kernel/random/boot_id"
-    return "\n".join([head, wrapper.COMMON, ENDING, _checks("serve"), TOOLS])
+    return "\n".join([head, wrapper.COMMON, ENDING, checks("serve"), TOOLS])
