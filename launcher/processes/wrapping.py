@@ -108,10 +108,11 @@ who has lost his connection asks for it by his token. Names sort by age: they be
 _WRAPPER: Final = r"""
 guard() {
   trap '' INT TERM QUIT; hung=; trap 'hung=yes' HUP
-  beats=; stale=0; why=; tailing=; pause=
+  beats=; stale=0; why=; tailing=
   stat=; read -r stat </proc/self/stat; set -- ${stat##*) }
   printf '%s %s %s\n' "${stat%% *}" "${20}" "$boot" >"$run/guard"
   keep_log_begin 7
+  pause=
   while [ -z "$why" ]; do
     { sleep "${pause:-1}" || sleep 1; } 5<&- 6<&- 7>&- 8>&- 2>/dev/null
     pause=
