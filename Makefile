@@ -45,6 +45,7 @@ check: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check --diff . || { echo 'cure: $(BIN)/ruff format .' >&2; exit 1; }
 	$(BIN)/mypy
+	$(BIN)/mypy --config-file tools/mypy-tests.ini tests benchmarks tools
 	$(BIN)/lint-imports
 
 bench: $(VENV)/.installed-dev

@@ -131,7 +131,9 @@ def _run(row: Row, case: Case) -> Measured:
     clean = measure(lambda: not case.leftovers(), began, row.clean)
     assert clean is not None, f"left after {row.clean:g} s: {case.leftovers()}"
     _check(row, case)
-    return Measured(*((noticed, ended) if row.code == 1 else (None, None)), clean)
+    if row.code != 1:
+        noticed = ended = None
+    return Measured(noticed, ended, clean)
 
 
 def scenario(row: Row) -> str:

@@ -328,7 +328,7 @@ def _is_open(line: str) -> bool:
 def _expect_up(process: subprocess.Popen[bytes]) -> None:
     assert process.stdout is not None
     if process.stdout.readline() != b"up\n":
-        raise RuntimeError(f"{process.args} did not start (see its error output)")
+        raise RuntimeError(f"{process.args!r} did not start (see its error output)")
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:

@@ -537,6 +537,12 @@ def test_a_disk_that_becomes_full_here_loses_nothing(here, small_disk):
 # -- cut, interrupted, lied to -------------------------------------------------------------------------
 
 
+class RelayedWay(Way):
+    def __init__(self, world, host, relay: Relay) -> None:
+        super().__init__(world, host)
+        self.relay = relay
+
+
 @pytest.fixture
 def relayed(world):
     """A way over a relay that a test cuts."""
@@ -544,8 +550,9 @@ def relayed(world):
     line = world.sshd.known_hosts_line().replace(str(world.sshd.port), str(relay.port))
     world.known_hosts.write_text(world.known_hosts.read_text() + line)
     host = world.host()
-    way = Way(world, dataclasses.replace(host, machine=dataclasses.replace(host.machine, port=relay.port)))
-    way.relay = relay
+    way = RelayedWay(
+        world, dataclasses.replace(host, machine=dataclasses.replace(host.machine, port=relay.port)), relay
+    )
     yield way
     relay.close()
 

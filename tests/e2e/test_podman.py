@@ -16,7 +16,7 @@ from test_containers import is_answered
 
 from launcher.model import Container, HostSpec
 
-Podman = Callable[..., subprocess.CompletedProcess[str]]
+Podman = Callable[..., subprocess.CompletedProcess[bytes]]
 
 CONF = """
 [engine]
@@ -45,7 +45,7 @@ def podman(world) -> Podman:
         "CONTAINERS_STORAGE_CONF": f"{folder}/storage.conf",
     }
 
-    def run(*words: str, **more) -> subprocess.CompletedProcess[str]:
+    def run(*words: str, **more) -> subprocess.CompletedProcess[bytes]:
         env = {**os.environ, **world.more_environ}
         return subprocess.run(["podman", *words], env=env, capture_output=True, timeout=60, **more)
 

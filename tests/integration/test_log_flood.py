@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -95,7 +96,7 @@ def test_a_slow_terminal_does_not_hold_up_the_end(server, plugin, tmp_path):
         assert process.stdout is not None
         printed = []
         deadline = time.monotonic() + ENDS_WITHIN
-        while data := process.stdout.read1(2000):
+        while data := os.read(process.stdout.fileno(), 2000):
             printed.append(data)
             assert time.monotonic() < deadline
             if len(printed) < 40:

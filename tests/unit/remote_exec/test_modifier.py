@@ -119,7 +119,7 @@ def test_two_packages_that_provide_remote_are_named(monkeypatch):
         found = []
         for name in ("one-package", "other-package"):
             point = EntryPoint("remote", "module:remote", modifier.ENTRY_POINTS)
-            found.append(point._for(SimpleNamespace(name=name)))
+            found.append(point._for(SimpleNamespace(name=name)))  # type: ignore[attr-defined]
         return EntryPoints(found)
 
     monkeypatch.setattr(modifier.importlib.metadata, "entry_points", points)

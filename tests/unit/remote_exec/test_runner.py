@@ -218,7 +218,7 @@ def test_output_that_did_not_come_fails_the_scenario_in_words_that_test_xml_can_
     text = 'output files of lab-pc did not come: "<&>": the disk is full; se-remote pull lab-pc'
     for result in (came, failed):
         execution = ScenarioExecution()
-        execution.results = [SimpleNamespace(result=True), result]
+        execution.results = [SimpleNamespace(result=True), result]  # type: ignore[attr-defined]
         runner = Runner(execution, Logger(), lambda *_: None)
         asked = []
         runner._opener = SimpleNamespace(
@@ -227,7 +227,7 @@ def test_output_that_did_not_come_fails_the_scenario_in_words_that_test_xml_can_
             leftovers=list,
         )
         assert execution.process_results()
-        assert asked == [[]] and execution.results[0].result
+        assert asked == [[]] and execution.results[0].result  # type: ignore[attr-defined]
     assert not came.result and came.failure_output == text
     assert ElementTree.fromstring(f'<failure message="{came.failure_message}"/>').get("message") == text
     assert (failed.failure_message, failed.failure_output) == ("Aborted", f"it said\n\n{text}")
