@@ -16,8 +16,10 @@ from launcher.inventory import Inventory, Settings
 from launcher.lease import Launcher
 from launcher.model import HostSpec, ProcessSpec, State
 from launcher.plan import HostStatus, Stopped
-from launcher.processes.graph import ends_with
+from launcher.processes import viewing
+from launcher.processes.graph import by_variant, ends_with
 from launcher.processes.model import Change
+from launcher.processes.viewing import Subject
 
 Ended = Change | Stopped | LauncherError
 """What became of one: of a process, of a host's server, or why it could not be stopped."""
@@ -48,11 +50,13 @@ class Takedown:
     force: bool = False
     on_done: Callable[[str, Ended], None] = lambda name, ended: None
     """Called as soon as it is known, in any thread."""
+    base: str = ""
+    """Of run directories, for tests."""
     outcome: dict[str, Ended] = field(default_factory=dict)
 
     def run(self) -> dict[str, Ended]:
-        """What became of each, in the order in which they were stopped."""
-        rounds = ends_with(self.inventory, self.names)
+        """What became of each, in the order in which they were stopped. Raises InventoryError."""
+        rounds = ends_with(self.inventory, self.names, self._as_they_run())
         for names in rounds:
             ready = [name for name in names if not self._held(name)]
             hosts = [name for name in ready if self.inventory.canonical(name) is not None]
@@ -62,6 +66,23 @@ class Takedown:
             for one in work:
                 one.result()
         return self.outcome
+
+    def _as_they_run(self) -> dict[str, Sequence[str]]:
+        """What those depend on for which it is a matter of their variants, as far as it can be seen."""
+        together = [name for names in ends_with(self.inventory, self.names) for name in names]
+        unclear = [name for name in together if name not in self.names and by_variant(self.inventory, name)]
+        if not unclear:
+            return {}
+        params = self.settings.params
+        subjects = [Subject.of(name, self.inventory.place_of_process(name, params)) for name in unclear]
+        views = self.launcher.on_machines(lambda reach: viewing.survey(reach, subjects, base=self.base))
+        found: dict[str, Sequence[str]] = {}
+        for view in views:
+            if view.seen.state is State.STOPPED:
+                found[view.subject.name] = ()
+            elif view.seen.recipe is not None:
+                found[view.subject.name] = view.seen.recipe.depends
+        return found
 
     def _held(self, name: str) -> bool:
         """A host that is left needs it, directly or not."""

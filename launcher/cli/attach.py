@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from launcher import plan
 from launcher.cli.output import Output
 from launcher.cli.selection import Selection, select_standing
+from launcher.command import quote
 from launcher.errors import InventoryError, LauncherError
 from launcher.model import Machine, Problem, SshOptions
 from launcher.processes import looking, seeing
@@ -25,12 +26,13 @@ if TYPE_CHECKING:
 
 def run(args: argparse.Namespace) -> int:
     """Becomes ssh, or tmux on this machine. Raises LauncherError when there is no such window."""
-    if not (sys.stdin.isatty() and sys.stdout.isatty()):
-        raise InventoryError([Problem("attach: it needs a terminal")], f"se-remote logs {args.name} -f")
     from launcher.lease import Launcher
 
     selection = select_standing(args, Output(inventory=args.inventory))
     hosts, processes = selection.mixed([args.name])
+    if not (sys.stdin.isatty() and sys.stdout.isatty()):
+        step = f"se-remote logs {quote([args.name])} -f"
+        raise InventoryError([Problem("attach: it needs a terminal")], step)
     launcher = Launcher(selection.inventory, environ=selection.environ, ask=selection.ask)
     try:
         if processes:

@@ -36,8 +36,7 @@ def run(args: argparse.Namespace) -> int:
 
         def saying(spec: HostSpec) -> Say:
             return Say(
-                lambda text: progress.tell(spec.name, typed(text, args)),
-                lambda text: progress.live(spec.name, text),
+                lambda text: progress.tell(spec.name, text), lambda text: progress.live(spec.name, text)
             )
 
         try:

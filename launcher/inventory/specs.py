@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from launcher.inventory import expressions
 from launcher.inventory.crossing import PushEntry
 from launcher.inventory.entries import Document, Entry, Variant
 from launcher.inventory.kinds import Field, Text, parse_machine
@@ -165,8 +166,14 @@ class Resolver:
             return ReadyCheck(command=self._replaced(field.value))
         ((form, text),) = field.value.items()
         value = self._replaced(text)
-        if form != "port":
-            return ReadyCheck(log=value) if form == "log" else ReadyCheck(file=value)
+        if form == "file":
+            return ReadyCheck(file=value)
+        if form == "log":
+            wrong = expressions.fault(value)
+            if wrong:
+                message = f'"{value}" is no extended regular expression: {wrong}'
+                self.report.add(text.place, message, "what is meant literally has a \\ before it")
+            return ReadyCheck(log=value)
         if re.fullmatch(r"[0-9]{1,5}", value) and 0 < int(value) < 65536:
             return ReadyCheck(port=int(value))
         if not names_in(value):  # else it has no value yet, or that is reported

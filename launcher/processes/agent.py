@@ -11,7 +11,7 @@ Rules:
     c KEY TOKEN STATE CODE SIGNAL EPOCH REASON    a change; CODE `-` when there is none
     x KEY WHAT TEXT                               a conflict: token, by, what, began; then `x KEY end TOKEN`,
                                                   or only `x KEY foreign TOKEN`; TOKEN is of who asked
-    s ID KEY HOW CODE SIGNAL                      a stop: none, other, dead, stopped, forced
+    s ID KEY HOW CODE SIGNAL [WHO]                a stop: none, other, used (by WHO), dead, stopped, forced
     l ID KEY PID COMMAND                          what survived it
     t ID TEXT                                     a line of a log
     f ID STAGE | fc ID CAUSE | fn ID NEXT         a command that failed

@@ -31,14 +31,15 @@ from launcher.durations import KEEP_S
 from launcher.errors import InventoryError, LauncherError
 from launcher.hosts import GRACE
 from launcher.inventory import Inventory, Settings
-from launcher.loopthread import DaemonExecutor
 from launcher.machines.runner import Asker
-from launcher.model import Event, HostSpec, Problem, ProcessSpec
+from launcher.model import Event, HostSpec, Problem, ProcessSpec, State
 from launcher.processes import output, seeing, viewing
 from launcher.processes.course import causes
-from launcher.processes.graph import Stack, build
+from launcher.processes.graph import Stack, build, ends_with, needed
+from launcher.processes.handover import in_thread, on_loop, on_this_loop
 from launcher.processes.model import Change, Key, Node, Seen
 from launcher.processes.outcomes import exit_code
+from launcher.processes.recipe import Recipe
 from launcher.processes.run import Run
 from launcher.takedown import Ended
 
@@ -127,7 +128,7 @@ class Launcher:
             if self._looking.used:
                 await self._call(self._looking.close)
             self._closed = True
-            await _in_thread(self._launcher.close)
+            await in_thread(self._launcher.close)
 
     # -- running --------------------------------------------------------------------------------------
 
@@ -161,7 +162,7 @@ class Launcher:
         self, stack: Stack, on_event: OnEvent | None = None, *, keep: bool = False, wait: bool = False
     ) -> Ran:
         """As `run`."""
-        return await self._call(partial(self._run, stack, _on_this_loop(on_event), keep, wait))
+        return await self._call(partial(self._run, stack, on_this_loop(on_event), keep, wait))
 
     def started(self) -> tuple[str, ...]:
         """The processes that were started here and live, as far as is known."""
@@ -191,8 +192,10 @@ class Launcher:
         """
         wanted = [self._canonical(name) for name in names]
         wanted = wanted if names else [*self.inventory.processes(), *self.inventory.hosts()]
-        work = takedown.Takedown(self._launcher, self.inventory, self._settings, wanted, force, on_done)
-        return await _in_thread(work.run)
+        work = takedown.Takedown(
+            self._launcher, self.inventory, self._settings, wanted, force, on_done, self._base
+        )
+        return await in_thread(work.run)
 
     async def restart(
         self,
@@ -202,18 +205,33 @@ class Launcher:
         on_event: OnEvent | None = None,
         force: bool = False,
     ) -> Ran:
-        """Stop these and what depends on them, and start them again, with those of them that ran.
+        """Stop these and what depends on them, and start them again, with those of them that ran: these as
+        it is said here, the others with the variants and parameters with which they ran.
 
         Raises Conflict or another error when something could not be stopped; nothing is started then.
         """
-        stack = self.stack(*names, variants=variants, params=params)  # what is wrong is said before
+        settings = self._merged(variants, params)
+        stack = build(self.inventory, names, settings)  # what is wrong is said before
+        targets = [self._canonical(name) for name in stack.targets]
+        recipes = await self._recipes(targets, stack)
+        build(self.inventory, [*names, *recipes], settings, recipes=recipes)
         ended = await self.kill(*stack.targets, force=force)
         errors = takedown.errors(ended)
         if errors:
             raise plan.joined(errors)
-        targets = [self._canonical(name) for name in stack.targets]
         again = [name for name, one in ended.items() if name not in targets and takedown.was_running(one)]
-        return await self.run(*names, *again[::-1], variants=variants, params=params, on_event=on_event)
+        stack = build(self.inventory, [*names, *again[::-1]], settings, recipes=recipes)
+        return await self.run_stack(stack, on_event)
+
+    async def _recipes(self, targets: Sequence[str], stack: Stack) -> dict[str, Recipe]:
+        """Of what runs and needs one of `targets`, and of what else that needs; not of what is in `stack`."""
+        users = [name for names in ends_with(self.inventory, targets) for name in names]
+        around = [name for name in needed(self.inventory, users) if name not in stack.items]
+        seen = await self.status(*around) if around else {}
+        lives = (State.STARTING, State.RUNNING, State.READY)
+        return {
+            name: one.recipe for name, one in seen.items() if one.recipe is not None and one.state in lives
+        }
 
     # -- looking --------------------------------------------------------------------------------------
 
@@ -262,7 +280,7 @@ class Launcher:
         lost connections, of which `on_trouble` hears."""
         subject = self._subject(name)
         loop = asyncio.get_running_loop()
-        trouble = _on_this_loop(on_trouble) or (lambda text: None)
+        trouble = on_this_loop(on_trouble) or (lambda text: None)
         heard: deque[str] = deque()
         more = asyncio.Event()
 
@@ -403,64 +421,11 @@ class Launcher:
             return [str(error)]
         return [f"{host.name}: still there: {line}" for line in done.left]
 
-    def _launcher_soon(self, call: Callable[[], None]) -> None:
-        async def work() -> None:
-            call()
-
-        self._launcher.submit(work)
-
     async def _call(self, work: Callable[[], Coroutine[Any, Any, _T]]) -> _T:
-        """What `work` gives, on the launcher's loop. A cancel is handed over, and its end is awaited."""
+        """What `work` gives, on the launcher's loop."""
         if self._closed:
             raise LauncherError("this launcher is closed")
-        tasks: list[asyncio.Task[_T]] = []
-
-        async def outer() -> _T:
-            tasks.append(asyncio.ensure_future(work()))
-            return await asyncio.shield(tasks[0])
-
-        future = asyncio.wrap_future(self._launcher.submit(outer))
-        cancelled = False
-        while True:
-            try:
-                result = await asyncio.shield(future)
-            except asyncio.CancelledError:
-                if future.done():
-                    raise
-                cancelled = True
-                self._launcher_soon(lambda: _cancel(tasks))
-                continue
-            if cancelled:
-                raise asyncio.CancelledError
-            return result
-
-
-def _on_this_loop(listener: Callable[[Any], None] | None) -> Callable[[Any], None] | None:
-    if listener is None:
-        return None
-    loop = asyncio.get_running_loop()
-
-    def hear(value: Any) -> None:
-        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody listens any more
-            loop.call_soon_threadsafe(listener, value)
-
-    return hear
-
-
-def _cancel(tasks: Sequence[asyncio.Task[Any]]) -> None:
-    for task in tasks:
-        task.cancel()
-
-
-async def _in_thread(work: Callable[[], _T]) -> _T:
-    """It is not cut short: a cancel is raised behind it."""
-    future = asyncio.get_running_loop().run_in_executor(DaemonExecutor(), work)
-    try:
-        return await asyncio.shield(future)
-    except asyncio.CancelledError:
-        with contextlib.suppress(Exception):
-            await future
-        raise
+        return await on_loop(self._launcher.submit, work)
 
 
 __all__ = ["Change", "Ended", "Key", "Launcher", "ProcessSpec", "Ran"]

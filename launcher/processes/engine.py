@@ -155,8 +155,9 @@ class Engine:
             found.runs.append(run)
             return found, False
         launch = Launch(
-            item.key, spec, secrets.token_hex(8), config_hash(spec), self._started_by, run.what, lease
-        )
+            item.key, spec, secrets.token_hex(8), config_hash(spec), self._started_by, run.what, lease,
+            run.stack.behind(item.name), item.recipe,
+        )  # fmt: skip
         made = Entry(item.name, self.place(spec), launch, run, [run])
         self._entries[made.place, item.key] = made
         return made, True

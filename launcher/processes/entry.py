@@ -1,18 +1,40 @@
-"""What a client knows of one process that it has asked for, whichever of its runs did."""
+"""What a client knows of one process that it has asked for, whichever of its runs did.
+
+An entry knows its runs as those who want it; what else a run is, it need not know.
+"""
 
 from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import Protocol
 
+from launcher.errors import StageError
 from launcher.model import State
 from launcher.processes.model import Change, Launch
 from launcher.processes.outcomes import ENDED
 from launcher.processes.places import Place
 
-if TYPE_CHECKING:
-    from launcher.processes.run import Run
+
+class Wants(Protocol):
+    """A run that wants a process, and hears what becomes of it."""
+
+    @property
+    def open(self) -> bool:
+        """It has not been given up."""
+
+    def heard(self, entry: Entry, before: State, change: Change) -> None: ...
+
+    def begun(self, name: str) -> None:
+        """It has been launched."""
+
+    def failed(self, name: str, error: StageError) -> None:
+        """It could not be."""
+
+    def remark(self, name: str, state: State, text: str, level: str) -> None: ...
+
+    def launch(self, entry: Entry) -> None:
+        """Whoever was to launch it has been given up before."""
 
 
 @dataclass(eq=False)
@@ -22,9 +44,9 @@ class Entry:
     name: str
     place: Place
     launch: Launch
-    owner: Run
+    owner: Wants
     """Whose it is to stop."""
-    runs: list[Run] = field(default_factory=list)
+    runs: list[Wants] = field(default_factory=list)
     """Who is told."""
     sent: bool = False
     """Its machine has been told to start it."""

@@ -12,7 +12,8 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from types import MappingProxyType
 
 from launcher import inventory as inventories
 from launcher.errors import InventoryError
@@ -21,6 +22,7 @@ from launcher.inventory.report import Place, Report, listing
 from launcher.inventory.resolve import resolve_host, resolve_process, split_name
 from launcher.model import HostSpec, Problem, ProcessSpec
 from launcher.processes.model import Key
+from launcher.processes.recipe import Recipe
 
 
 @dataclass(frozen=True)
@@ -32,6 +34,8 @@ class Item:
     spec: ProcessSpec | HostSpec
     depends: tuple[str, ...] = ()
     """Names of items."""
+    recipe: Recipe = field(default_factory=Recipe)
+    """Of a process: how it comes to its spec."""
 
     @property
     def process(self) -> ProcessSpec | None:
@@ -64,6 +68,16 @@ class Stack:
                 wanted.add(item.name)
         return list(found)
 
+    def behind(self, name: str) -> tuple[Key | str, ...]:
+        """Of a process: what needs it, directly or not, on its own machine; hosts by their names."""
+        machine = self.items[name].spec.machine
+        users = [self.items[other] for other in self.dependants(name)]
+        return tuple(
+            item.key if item.process is not None else item.name
+            for item in users
+            if item.spec.machine == machine
+        )
+
 
 def config_hash(spec: ProcessSpec) -> str:
     """Of everything that decides what runs: two specs of one hash mean the same process."""
@@ -90,19 +104,22 @@ def build(
     *,
     hosts: Sequence[HostSpec] = (),
     strict: bool = True,
+    recipes: Mapping[str, Recipe] = MappingProxyType({}),
 ) -> Stack:
     """What must be ready for `names` to be: processes and hosts, `NAME+variant` too.
 
     `hosts`: further targets, resolved already. `strict`: a variant that is chosen for all and that nothing
-    has is an error. Raises InventoryError.
+    has is an error. `recipes`: of processes for which `settings` do not count. Raises InventoryError.
     """
-    return _Builder(inventory or Inventory(), settings or Settings()).build(list(names), hosts, strict)
+    builder = _Builder(inventory or Inventory(), settings or Settings(), recipes)
+    return builder.build(list(names), hosts, strict)
 
 
 class _Builder:
-    def __init__(self, inventory: Inventory, settings: Settings) -> None:
+    def __init__(self, inventory: Inventory, settings: Settings, recipes: Mapping[str, Recipe]) -> None:
         self._inventory = inventory
         self._settings = settings
+        self._recipes = recipes
         self._report = Report()
         self._items: dict[str, Item] = {}
         self._wanted: list[tuple[str, list[str]]] = []
@@ -166,11 +183,17 @@ class _Builder:
             if spec is not None:
                 self._add_host(spec)
             return
-        chosen = [*variants, *self._asked.get(name, ())]
-        chosen += inventories.chosen_variants(self._inventory, name, self._settings)
-        process = resolve_process(self._inventory.document, name, chosen, self._settings.params, self._report)
+        recipe = self._recipes.get(name)
+        if recipe is None:
+            chosen = [*variants, *self._asked.get(name, ())]
+            chosen += inventories.chosen_variants(self._inventory, name, self._settings)
+            recipe = Recipe(tuple(chosen), self._settings.params)
+        document = self._inventory.document
+        process = resolve_process(document, name, recipe.variants, recipe.params, self._report)
         if process is not None:
-            self._items[name] = Item(name, process, tuple(self._needs(process.depends)))
+            depends = tuple(document.aliases.get(one, one) for one in process.depends)
+            recipe = replace(recipe, depends=depends)
+            self._items[name] = Item(name, process, tuple(self._needs(process.depends)), recipe)
 
     def _host(self, text: str) -> HostSpec | None:
         name = self._inventory.canonical(split_name(text)[0]) or text
@@ -228,13 +251,16 @@ class _Builder:
         raise InventoryError([Problem(text, file, int(line) if line.isdigit() else 0)])
 
 
-def ends_with(inventory: Inventory, names: Iterable[str]) -> list[list[str]]:
+def ends_with(
+    inventory: Inventory, names: Iterable[str], running: Mapping[str, Sequence[str]] = MappingProxyType({})
+) -> list[list[str]]:
     """What is to be stopped for `names` (processes, hosts without variants) to be, in rounds.
 
-    What needs one of them comes before it, however many steps away and with whichever variants; a one-shot
-    takes with it what it depends on itself: it is a group.
+    What needs one of them comes before it, however many steps away; a one-shot takes with it what it depends
+    on itself: it is a group. `running`: what some depend on as they run; the others: with whichever variants.
     """
-    needs = {name: _all_depends(inventory, name) for name in (*inventory.processes(), *inventory.hosts())}
+    everything = (*inventory.processes(), *inventory.hosts())
+    needs = {name: tuple(running.get(name, _all_depends(inventory, name))) for name in everything}
     wanted: dict[str, None] = {}
     groups = list(names)
     while groups:
@@ -259,6 +285,24 @@ def ends_with(inventory: Inventory, names: Iterable[str]) -> list[list[str]]:
     if circle:
         rounds.append([name for name in inside if not any(name in names for names in rounds)])
     return rounds[::-1]
+
+
+def needed(inventory: Inventory, names: Iterable[str]) -> list[str]:
+    """Processes: of `names`, and of all that these need with whichever variants."""
+    found: dict[str, None] = {}
+    todo = list(names)
+    while todo:
+        name = todo.pop()
+        if name not in found:
+            found[name] = None
+            todo += _all_depends(inventory, name)
+    return [name for name in found if name in inventory.processes()]
+
+
+def by_variant(inventory: Inventory, name: str) -> bool:
+    """Whether what a process depends on is a matter of its variants."""
+    entry = inventory.document.processes.get(name)
+    return entry is not None and any("depends" in variant.fields for variant in entry.variants)
 
 
 def _is_one_shot(inventory: Inventory, name: str) -> bool:

@@ -16,6 +16,9 @@ from launcher.plan import slug
 from launcher.processes.model import Key
 from launcher.scripts import REPLY, script
 
+OPENING_S: Final = 10
+"""So long after its start began a process may still be without its wrapper."""
+
 PLACE: Final = r"""
 place() {
   case $base in ''|@*)  # @ID: inside of that container
@@ -85,17 +88,24 @@ BEGIN {
     print "state " state
     whole("about", run "about")
     if (is[1] == "dead") { whole("exit", run "exit"); if (is[7] != "gone") dead = 1; continue }
-    if (n < 6) {
+    who[4] = ""
+    if (n < 6 || is[1] == "starting") {
       split(first(run "wrapper"), who, " "); split(first(run "pid"), it, " ")
       is[3] = who[1]; is[4] = who[2]; is[5] = who[3]; is[6] = it[1]
     }
     print "pid " is[6]
     if (is[3] == "") { print "wrapper none"; continue }
     lives = alive(is[3], is[4], is[5])
+    if (lives == "no" && who[4] == "starting") {  # who has opened the window is gone: it may be on its way
+      split(first("/proc/uptime"), up, " ")
+      if (is[5] == boot && up[1] - is[4] / 100 < @OPENING@) lives = "none"
+    }
     print "wrapper " lives
     if (lives == "no") {
       split("", it); split(first(run "pid"), it, " ")
       print "process " alive(it[1], it[2], it[3])
+      split("", it); split(first(run "guard"), it, " ")
+      print "guard " alive(it[1], it[2], it[3])
       whole("exit", run "exit"); dead = 1
     }
   }
@@ -368,7 +378,7 @@ def statuses(*, base: str, nonce: str) -> str:
 
 def _status_values(base: str) -> dict[str, str]:
     scanning = "\n".join([REPLY, SCAN, "scan"])
-    return {"base": base, "looking": _LOOKING, "scanning": scanning}
+    return {"base": base, "looking": _LOOKING.replace("@OPENING@", str(OPENING_S)), "scanning": scanning}
 
 
 def tree(*, base: str, nonce: str, over: float) -> bytes:

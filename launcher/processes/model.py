@@ -7,9 +7,10 @@ Times are seconds; epoch seconds are of the machine's own clock.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from launcher.model import ProcessSpec, State
+from launcher.processes.recipe import Recipe
 
 
 @dataclass(frozen=True, order=True)
@@ -41,6 +42,10 @@ class Launch:
     """The command or scenario on whose behalf."""
     lease: str = ""
     """Names the lease it lives by (Site.lease); "": it has none and stays."""
+    behind: tuple[Key | str, ...] = ()
+    """Processes, and hosts by name, that need it on its machine: when the lease is over, it ends last."""
+    recipe: Recipe = field(default_factory=Recipe)
+    """How it was asked for: for who starts it again."""
 
 
 @dataclass(frozen=True)
@@ -87,6 +92,8 @@ class Seen:
     what: str = ""
     lease: str = ""
     container: str = ""
+    recipe: Recipe | None = None
+    """None: it was not said."""
     left: tuple[str, ...] = ()
     """Of one that is dead: processes of its that still live, as `PID COMMAND`."""
 

@@ -51,8 +51,8 @@ def exit_code(change: Change) -> int:
     return 143 if change.code is None else change.code
 
 
-def late(item: Item) -> NotReady:
-    """The error for a process that is not ready in time; it goes on."""
+def late(item: Item, change: Change | None) -> NotReady:
+    """The error for a process that is not ready in time; it goes on. `change`: what is known of it."""
     spec = spec_of(item)
     check = spec.ready_check
     wanted = "it has not come up"
@@ -65,6 +65,10 @@ def late(item: Item) -> NotReady:
         )  # fmt: skip
     if not spec.persistent:
         wanted = "it has not ended"
+    if spec.setup.strip() and change is not None and change.state is State.STARTING:
+        wanted = "its `setup` has not come to its end"
+    if change is not None and change.state is State.RUNNING and change.reason:
+        wanted += f" ({change.reason})"
     cause = f"not ready within {spec.ready_timeout:g} s: {wanted}"
     return NotReady(item.name, Stage.READY, cause, f"se-remote logs {quote([item.name])}")
 

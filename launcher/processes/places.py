@@ -21,6 +21,7 @@ from launcher.processes.model import Change, Key, Launch
 
 PATIENCE_S = 20.0
 """Seconds for which a lost machine without leases is tried again."""
+_RELEASE_S = 5.0
 _PAUSES = (0.1, 0.3, 1.0, 2.0)
 """Seconds between tries; the last one goes on."""
 
@@ -43,6 +44,8 @@ class SitePort(Protocol):
     async def lease(self, name: str, seconds: float) -> None: ...
 
     async def release(self, name: str) -> None: ...
+
+    async def ping(self) -> None: ...
 
     async def close(self) -> None: ...
 
@@ -162,7 +165,18 @@ class Place:
         if self._leases.pop(name, None) is None or self._site is None or self._back is not None:
             return
         with contextlib.suppress(LauncherError, asyncio.TimeoutError):
-            await (await self._site).release(name)
+            await asyncio.wait_for((await self._site).release(name), _RELEASE_S)
+
+    async def answers(self, seconds: float) -> bool:
+        """Whether the machine says something within so many seconds, also one that was lost."""
+        try:
+            await asyncio.wait_for(self._answered(), seconds)
+        except (LauncherError, asyncio.TimeoutError):
+            return False
+        return True
+
+    async def _answered(self) -> None:
+        await (await self._ready()).ping()
 
     async def close(self) -> None:
         """Ends nothing that runs. Never raises."""

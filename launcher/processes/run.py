@@ -22,9 +22,6 @@ from launcher.processes.outcomes import ENDED, late, problem, renamed, spec_of
 from launcher.processes.places import Place
 from launcher.processes.unwinding import Unwinding
 
-_SENT_S = 15.0
-"""Seconds that a machine gets to take a delivery that is under way when the run is given up."""
-
 OpenHost = Callable[[HostSpec], Awaitable[None]]
 CloseHost = Callable[[str], Awaitable[list[str]]]
 
@@ -70,7 +67,7 @@ class Run:
         self._told = asyncio.Condition()
         self._timers: dict[str, asyncio.TimerHandle] = {}
         self._tasks: set[asyncio.Task[None]] = set()
-        self._sending: list[asyncio.Future[None]] = []
+        self._sending: list[tuple[Place, asyncio.Future[None]]] = []
         """Deliveries to machines; those under way end before anything is stopped: or it would come behind."""
         self._planned = False
         self._broken: BaseException | None = None
@@ -110,6 +107,14 @@ class Run:
             raise self._course.errors[name]
         if self._course.step(name) is Step.WAITING:
             raise Aborted(f"{name}: given up")
+
+    @property
+    def open(self) -> bool:
+        return not self._closed
+
+    def launch(self, entry: Entry) -> None:
+        """Instead of another run that has been given up before it could."""
+        self._task(self._launch(entry.place, [entry]))
 
     def entry(self, name: str) -> Entry | None:
         return self._entries.get(name)
@@ -184,7 +189,8 @@ class Run:
             reason = change.reason or ("" if change.ours else "was running")
             ready = change.state is State.READY and spec_of(item).persistent
             state = State.RUNNING if change.state is State.READY and not ready else change.state
-            self._event(name, state, reason)
+            hindered = change.state is State.RUNNING and change.reason
+            self._event(name, state, reason, "warning" if hindered else "info")
             if ready and step is Step.BEGUN:
                 self._good(name)
 
@@ -257,7 +263,7 @@ class Run:
             if launches:
                 # shielded: half a command must not be all that its machine gets
                 sending = asyncio.ensure_future(place.start(launches))
-                self._sending.append(sending)
+                self._sending.append((place, sending))
                 await asyncio.shield(sending)
         except StageError as error:
             for entry in entries:
@@ -273,10 +279,10 @@ class Run:
 
     def _hand_over(self, entry: Entry) -> None:
         """It was not sent: who has joined it launches it; else it never was."""
-        others = [run for run in entry.runs if run is not self and not run._closed]
+        others = [run for run in entry.runs if run is not self and run.open]
         if others and self._closed:
             entry.owner = others[0]
-            others[0]._task(others[0]._launch(entry.place, [entry]))
+            others[0].launch(entry)
         else:
             self.engine.forget(entry)
 
@@ -325,7 +331,8 @@ class Run:
 
     def _late(self, item: Item) -> None:
         if self._course.step(item.name) is Step.BEGUN and not self._closed:
-            error = late(item)
+            entry = self._entries.get(item.name)
+            error = late(item, entry.change if entry is not None else None)
             self._event(item.name, self._states.get(item.name, State.RUNNING), error.cause, "error")
             self._bad(item.name, error)
 
@@ -342,8 +349,8 @@ class Run:
             await asyncio.wait(tasks)
         async with self._told:
             self._told.notify_all()
-        if self._sending:
-            await asyncio.wait(self._sending, timeout=_SENT_S)
+        sending = [one for one in self._sending if not one[1].done()]
+        await asyncio.gather(*(self._unwinding.delivered(*one) for one in sending))
 
     def _is_ours(self, name: str) -> bool:
         entry = self._entries.get(name)

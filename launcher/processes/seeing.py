@@ -10,7 +10,7 @@ Each is one exec of one script of `looking` and one reply; what it says is decid
 | dead       |         |         | dead, as `exit` says; what is left of it is named     |
 | any        | lives   |         | as it says                                           |
 | starting   | none    |         | starting: its window is about to open                |
-| any        | gone    | lives   | stopping: its guard ends it                          |
+| any        | gone    | lives   | stopping: its guard ends it; dead, if that is gone   |
 | any        | gone    | gone    | dead: nobody was left to say how                     |
 """
 
@@ -31,7 +31,7 @@ from launcher.machines.local import LocalRunner
 from launcher.machines.runner import Runner, Stream
 from launcher.model import Completed, Stage, State
 from launcher.plan import Reply
-from launcher.processes import looking
+from launcher.processes import looking, recipe
 from launcher.processes.model import Key, Node, Seen
 from launcher.remains import epoch
 
@@ -231,7 +231,7 @@ def _seen(lines: Mapping[str, Sequence[str]], reply: Reply) -> Seen | None:
     one = Seen(
         Key(session, name), state, reason, int(pid) if pid.isdecimal() else None,
         epoch(began.partition("-")[0]), config_hash=config, token=token, started_by=by, what=what,
-        lease=lease, container=container,
+        lease=lease, container=container, recipe=recipe.read(about[9]) if len(about) > 9 else None,
     )  # fmt: skip
     if state is not State.DEAD:
         return one
@@ -254,7 +254,11 @@ def _state(lines: Mapping[str, Sequence[str]]) -> tuple[State, str]:
     if wrapper == "yes":
         return state, ""
     if lines.get("process", ["no"])[0] == "yes":
-        return State.STOPPING, "its window was closed: its guard ends it"
+        if lines.get("guard", ["yes"])[0] == "yes":
+            return State.STOPPING, "its window was closed: its guard ends it"
+        return State.DEAD, "its wrapper and its guard were killed: nobody watches it any more"
+    if state is State.STARTING and not lines.get("exit"):
+        return State.DEAD, "its start was cut short before its window had opened"
     return State.DEAD, "" if lines.get("exit") else "it vanished without a word"
 
 

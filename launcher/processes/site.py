@@ -155,6 +155,10 @@ class Site:
         if self._leases.pop(name, None) is not None:
             await self._ask("here", f"release {wire.word(name)}\n", _ANSWER_S)
 
+    async def ping(self) -> None:
+        """Returns when the machine has answered: at once, whatever it is at. Raises StageError."""
+        await self._ask("here", ":\n", _ANSWER_S)
+
     async def close(self) -> None:
         """Speak no more with the machine. Ends nothing that runs; never raises."""
         self._lose("closed", tell=False)

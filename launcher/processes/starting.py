@@ -139,7 +139,8 @@ deliver() {
   clock; hbox="box="; hold=
   # what is set for it in there is not for the engine here
   [ -z "$boxed" ] || { "box_$boxed"; env=; hold="$engine $box $bkey${box_user:+ $box_user}"; }
-  printf '%s\n' "$token" "$hash" "$by" "$what" "$lease" "$hold" "$shown" "$keep" "$stamp" >"$run/about" &&
+  printf '%s\n' "$token" "$hash" "$by" "$what" "$lease" "$hold" "$shown" "$keep" "$stamp" "$recipe" \
+    >"$run/about" &&
     { [ -z "$boxed" ] || printf '%s\numask %s\n%s\n' "$environment" "$umask" "$unbuffered" >"$run/env"; } &&
     { [ -z "$boxed" ] || hbox=$(box_values); } &&
     printf '%s\n' "$serve_head" "$environment" "umask $umask" "$unbuffered" "$env" "$serve_tail" \

@@ -29,6 +29,11 @@ def path_of(key: Key) -> str:
     return f"{tmux.session_name(key.session)}/{plan.slug(key.name)}"
 
 
+def room_of(user: Key | str) -> str:
+    """The run directory of a process, or of a host's server, below the base."""
+    return f".processes/{path_of(user)}" if isinstance(user, Key) else plan.slug(user)
+
+
 def word(text: str) -> str:
     """`text` as one word that no shell and no line splits: tokens and names of leases."""
     return percent(text, safe="") or "-"
@@ -90,6 +95,7 @@ def _item(number: int, launch: Launch, boxed: int | None) -> str:
         "shells": shells, "oneshot": "" if spec.persistent else "yes",
         "probe": probe(check) if check is not None else "",
         "place": (spec.docker.workdir or "") if spec.docker is not None else "",
+        "behind": " ".join(map(room_of, launch.behind)),
     }  # fmt: skip
     values = {
         **seen_by_wrapper,
@@ -98,7 +104,7 @@ def _item(number: int, launch: Launch, boxed: int | None) -> str:
         "shown": line(key.name),
         "keep": "yes" if spec.persistent else "no", "values": assignments(seen_by_wrapper),
         "env": export_lines(spec.env, f"processes.{spec.name}.env"), "setup": spec.setup.strip(),
-        "cmd": spec.cmd, "check": check.command if check is not None else "",
+        "recipe": launch.recipe.text(), "cmd": spec.cmd, "check": check.command if check is not None else "",
         "login": "yes" if spec.login or (spec.docker is not None and spec.docker.login) else "",
     }  # fmt: skip
     return f"item_{number}() {{\n{assignments(values)}\n}}"
@@ -167,6 +173,8 @@ class Answer:
     lines: list[str] = field(default_factory=list)
     stopped: dict[str, tuple[str, int | None, int | None]] = field(default_factory=dict)
     """By path: how, exit code, signal."""
+    users: dict[str, str] = field(default_factory=dict)
+    """By path: who needs it, of those that are used."""
     left: dict[str, list[str]] = field(default_factory=dict)
 
 
@@ -205,7 +213,10 @@ def stopped(key: Key, answer: Answer) -> Change:
     if how == "other":
         return Change(key, State.STOPPED, "another run of it is somebody else's, and was left alone")
     if how == "used":
-        return Change(key, State.READY, "left running: another client still needs it")
+        text = "left running: another client still needs it"
+        if answer.users.get(path):
+            text += f": {answer.users[path]}"
+        return Change(key, State.READY, f"{text}; se-remote kill {quote([key.name])} ends it for all")
     if how == "dead":
         return Change(key, State.DEAD, "had died before", code=code, signal=signal, left=left)
     return Change(key, State.STOPPED, left=left, forced=how == "forced")
@@ -240,5 +251,6 @@ def read_stop(answer: Answer, kind: str, text: str) -> None:
     if kind == "l":
         answer.left.setdefault(path, []).append(text)
         return
-    how, code, signal = [*text.split(" "), "", ""][:3]
+    how, code, signal, who = [*text.split(" ", 3), "", "", ""][:4]
     answer.stopped[path] = (how, *ending(code, signal))
+    answer.users[path] = who

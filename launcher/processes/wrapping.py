@@ -10,6 +10,7 @@ Rules:
   file. That `cat` lives as long as anybody may still write, whatever becomes of window, wrapper and guard;
 - the wrapper survives HUP, INT and TERM (they are for the process);
 - a guard beside it sees that the wrapper is gone, its window closed or its lease over, and ends the process;
+  when only the lease is over, behind what needs it on its machine, for a bounded time;
 - what ended in order (a one-shot with code 0, whoever was left by its lease) leaves nothing but its log; one
   that died leaves run directory and window for whoever comes to look;
 - whoever listens (fifos in `.watch`) hears of every change: see `tell`.
@@ -22,14 +23,18 @@ from typing import Final
 from launcher import tmux, wrapper
 from launcher.boxes import BOX
 from launcher.processes.boxed import TOOLS, WRAPPED
+from launcher.processes.checking import checks
 from launcher.processes.ending import ENDING
 from launcher.processes.logkeeping import KEEP_LOG
 from launcher.processes.sharing import SHARING
 
 CHECK_EVERY_S: Final = "0.5"
-CHECK_TAKES_S: Final = 10
-"""A ready check that has not ended by then is ended."""
 KEEP_LOGS: Final = 10
+BEHIND_S: Final = 40
+"""Of one whose lease is over: so long it waits for what needs it to end first. A server whose client is gone
+may need 20 s for its `on_stop`."""
+ENDS_S: Final = 10
+"""Then it has ended, and all it has started: see the steps of the guard."""
 
 STATE_LINE: Final = "%-110s\\n"
 """How a line of `state` is printed: each as long as the one it is written over, which costs no `mv`."""
@@ -50,6 +55,9 @@ put_state() {
   printf '@STATE@' "$1 $epoch ${identity:-- - -} ${process:--}" 1<>"$run/state"
 } 2>/dev/null
 tell() { clock; tell_all "c $key $token $1 ${2:--} ${3:-0} $epoch ${4-}"; }
+remark() {
+  [ -e "$run/remarked" ] || { true >"$run/remarked"; tell running - 0 "$1"; }
+}
 stopped_by() {
   spid=; sstart=; slife=
   read -r spid sstart slife 2>/dev/null <"$run/stopping" && alive "$spid" "$sstart" "$slife"
@@ -57,7 +65,8 @@ stopped_by() {
 """
 TELLING: Final = _TELLING.replace("@STATE@", STATE_LINE)
 """`tell STATE [CODE SIGNAL REASON]`: one line to everybody who listens; a fifo is named after the pid of its
-listener. Who is stopped is passed over, since he would block us; that of a dead one is removed.
+listener. Who is stopped is passed over, since he would block us; that of a dead one is removed. `remark` is
+for what keeps it from getting ready: the first such is told.
 `put_state STATE`."""
 
 KEEPING: Final = (
@@ -102,15 +111,21 @@ guard() {
   stat_of self; set -- $stat
   printf '%s %s %s\n' "$stat_pid" "${20}" "$boot" >"$run/guard"
   keep_log_begin 7
+  pause=
   while [ -z "$why" ]; do
-    sleep 1 5<&- 6<&- 7>&- 8>&- 2>/dev/null
+    { sleep "${pause:-1}" || sleep 1; } 5<&- 6<&- 7>&- 8>&- 2>/dev/null
+    pause=
     still_ours || guarded
     # from then on it is looked for what is to be ended, and what comes later would stay
     [ -n "$tailing" ] || stopped_by || show_log
     keep_log 2>/dev/null
     look_round
     [ -z "$why" ] || ! stopped_by || why=
-    case $why in "its lease"*) ! given_on || { why=; beats=; stale=0; } ;; esac
+    case $why in "its lease"*)
+      if given_on; then why=; beats=; stale=0
+      elif needed; then why=; pause=0.2; fi ;;
+    esac
+    [ -n "$pause" ] || over=
   done
   printf '%s\n' "$why" >"$run/reason"
   [ -z "$box" ] || end_boxed "INT:150 TERM:100 KILL:100" >/dev/null 2>&1
@@ -142,13 +157,24 @@ look_round() {
     alive "$mine" "$mstart" "$boot" || why="its wrapper was killed"
     return
   fi
-  [ ! -e "$run/lease" ] || read -r lease <"$run/lease"
+  [ ! -e "$run/lease" ] || { read -r lease; read -r behind; } <"$run/lease"
   [ -n "$lease" ] || return 0
   beat=; bound=
   read -r beat bound rest 2>/dev/null <"$root/.leases/$lease" || [ -e "$root/.leases/$lease" ] ||
     { why="its lease was given up"; return; }
   [ "$beat" = "$beats" ] && stale=$((stale + 1)) || { beats=$beat; stale=0; }
   [ "$stale" -lt "${bound:-10}" ] || why="its lease is over: whoever started it was not heard of for $bound s"
+}
+needed() {
+  clock; over=${over:-$epoch}
+  [ "$((epoch - over))" -lt @BEHIND@ ] || return 1
+  for user in $behind; do
+    for file in "$base/$user/pid" "$base/$user"/wrapper*; do
+      one=; start=; life=
+      read -r one start life rest 2>/dev/null <"$file" && alive "$one" "$start" "$life" && return 0
+    done
+  done
+  return 1
 }
 open_output() {
   # both ends are open before anybody can die: a reader that waits for its writer would wait for ever
@@ -269,42 +295,6 @@ wrap() {
 }
 """
 
-_CHECKS: Final = r"""
-run_check() {
-  env -i "$shell" "$run/@SERVE@" check >"$run/check.said" 2>&1 &
-  checking=$!
-  ( count=0
-    while [ "$count" -lt @TAKES@ ] && [ -d "/proc/$$" ]; do sleep 1; count=$((count + 1)); done
-    end_check ) >/dev/null 2>&1 &
-  limiting=$!
-  wait "$checking"; verdict=$?
-  kill -KILL "$limiting"; wait "$limiting"
-  return "$verdict"
-} </dev/null 2>/dev/null
-end_check() {
-  scan "$key"
-  while read -r number kind one start; do
-    [ "$kind" != C ] || kill -KILL "$one"
-  done <<MEMBERS
-$members
-MEMBERS
-}
-log_has() {
-  size=; looked=${upto:-0}
-  read -r word size <"/proc/self/fdinfo/7"
-  [ "${size:-0}" -gt "$looked" ] || return 1
-  upto=$size
-  # a line that was not whole then
-  [ "$looked" -gt 65536 ] && looked=$((looked - 65536)) || looked=0
-  tail -c "+$((looked + 1))" "$run/log" 2>/dev/null | LC_ALL=C grep -aEqe "$1" 2>"$run/check.said"
-  verdict=$?
-  [ "$verdict" != 2 ] || { cat "$run/check.said" >>"$run/log"; sleep 10; }
-  return "$verdict"
-}
-"""
-"""What `$probe` may call. A check runs where, and as, its process does; one that hangs is ended with all it
-started. `log_has` reads on where it has stopped, but for what may have been half a line."""
-
 SERVE: Final = r"""SE_REMOTE_RUN=${0%/*}; se_remote_what=${1:-cmd}; set --
 . "$SE_REMOTE_RUN/env" 2>/dev/null  # bash complains of a locale that is not there
 SE_REMOTE_RUN=${0%/*}; export SE_REMOTE_RUN
@@ -320,10 +310,12 @@ else SE_REMOTE_CHECK=$SE_REMOTE_RUN; export SE_REMOTE_CHECK; fi
 cd "${SE_REMOTE_PLACE:-$HOME}" 2>/dev/null || cd /
 if [ -r "$SE_REMOTE_RUN/login" ]; then . "$SE_REMOTE_RUN/login"; . "$SE_REMOTE_RUN/vars"; fi
 if [ -r "$SE_REMOTE_RUN/setup" ]; then
-  [ "$se_remote_what" != cmd ] || printf 'setup\n' >"$SE_REMOTE_RUN/stage"
+  se_remote_stage=stage; [ "$se_remote_what" = cmd ] || se_remote_stage=check.stage
+  printf 'setup\n' >"$SE_REMOTE_RUN/$se_remote_stage"
   . "$SE_REMOTE_RUN/setup"
   se_remote_code=$?
   [ "$se_remote_code" = 0 ] || exit "$se_remote_code"
+  [ "$se_remote_what" = cmd ] || printf 'check\n' >"$SE_REMOTE_RUN/check.stage"
 fi
 if [ "$se_remote_what" = cmd ]; then
   # in a container it is waited for
@@ -338,10 +330,11 @@ exit $?
 
 
 def wrapper_text() -> str:
-    """The window's script. Before it stand lines that set key, token, lease, probe, oneshot and shell, and
-    base, root, offset, stamp and HOME; for one in a container engine, box, bkey, as, inside, slug_key, and
+    """The window's script. Before it stand lines that set what `wire` has of the launch, and base, root,
+    offset, stamp, shell and HOME; for one in a container engine, box, bkey, as, inside, slug_key, and
     `boxed_text`, which the others need not read."""
-    body = _WRAPPER.replace("@EVERY@", CHECK_EVERY_S).replace("@CHECKS@", _checks("run"))
+    body = _WRAPPER.replace("@EVERY@", CHECK_EVERY_S).replace("@CHECKS@", checks("run"))
+    body = body.replace("@BEHIND@", str(BEHIND_S))
     lines = [
         "se_remote() {",
         "run=${0%/*}; name=",
@@ -366,10 +359,6 @@ def boxed_text() -> str:
     return "\n".join([BOX, WRAPPED])
 
 
-def _checks(serve: str) -> str:
-    return _CHECKS.replace("@TAKES@", str(CHECK_TAKES_S)).replace("@SERVE@", serve)
-
-
 def serve_parts() -> tuple[str, str]:
     """What stands before and behind the environment, where it is one file with the wrapper: `run cmd`."""
     head, line, tail = SERVE.partition('. "$SE_REMOTE_RUN/env" 2>/dev/null')
@@ -380,4 +369,4 @@ def serve_parts() -> tuple[str, str]:
 def tools_text() -> str:
     """What a process in a container has beside it, behind the same lines."""
     head = "run=${0%/*}; read -r boot </proc/sys/kernel/random/boot_id"
-    return "\n".join([head, wrapper.COMMON, ENDING, _checks("serve"), TOOLS])
+    return "\n".join([head, wrapper.COMMON, ENDING, checks("serve"), TOOLS])

@@ -131,6 +131,12 @@ def test_a_client_that_is_killed_leaves_nothing_behind_its_lease(terminal):
     running.communicate(timeout=ENDS_WITHIN)
     assert private.wait_until(lambda: not terminal.running(), 20)
     assert private.wait_until(lambda: not terminal.run_dir.exists(), 20)
+    kept = terminal.world.directory / "server home/.local/state/se-remote"
+    rooms = [kept / "processes" / terminal.name / name / ".ended" for name in ("nav", "core")]
+    assert private.wait_until(lambda: all(room.exists() for room in rooms), 20)
+    (server,) = (kept / terminal.name).glob("*.log")
+    ends = [path.stat().st_mtime_ns for path in (server, *rooms)]
+    assert ends == sorted(ends), "in reverse order, also without a client"
 
 
 def test_with_and_up(terminal):

@@ -304,6 +304,13 @@ def test_attach_types_into_the_window_and_leaves_it_as_it_was(stack, screen):
     assert stack.se_remote("logs", "teleop").out == "ready\npressed: left\n"
 
 
+def test_attach_says_first_that_there_is_no_such_name(stack):
+    stack.write({"a": "true"})
+    unknown, known = stack.se_remote("attach", "b c"), stack.se_remote("attach", "a")
+    assert unknown.code == 2 and '"b c"' in unknown.err and "terminal" not in unknown.err, unknown.text
+    assert known.code == 2 and "needs a terminal" in known.err and "se-remote logs a -f" in known.err
+
+
 @pytest.mark.slow
 def test_the_terminal_comes_back_when_the_process_is_stopped(stack, screen):
     stack.up({"a": "echo one; exec sleep 1000", "b": "echo two; exec sleep 1000"})

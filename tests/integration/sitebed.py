@@ -69,7 +69,9 @@ class Bed:
 
     def launch(self, name: str, cmd: str, **more: Any) -> Launch:
         options = {
-            field: more.pop(field) for field in ("token", "config_hash", "lease", "what") if field in more
+            field: more.pop(field)
+            for field in ("token", "config_hash", "lease", "what", "behind")
+            if field in more
         }
         options.setdefault("token", f"token{next(self._tokens)}")
         options.setdefault("config_hash", "hash")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
+import signal
 import tempfile
 import time
 from pathlib import Path
@@ -12,24 +13,31 @@ from pathlib import Path
 import pytest
 
 from launcher import processes
+from launcher.cli import status_processes
+from launcher.cli.output import Output
 from launcher.errors import Conflict, InventoryError, LauncherError, NotReady, NotStarted, ProcessDied
-from launcher.model import State
+from launcher.model import Machine, SshOptions, State
 from launcher.processes import Launcher
+from launcher.processes.viewing import Place, Subject, View
 
 MARK = "SE_REMOTE_TEST_API"
 
 STACK = """
-context: {session: api, params: {word: hello}}
+context: {session: api, params: {word: hello, tone: plain}}
 core: {cmd: "echo core says {word}; exec sleep 3711", login: false, ready_check: {log: "says h"}}
 left: {cmd: "exec sleep 3711", depends: [core], login: false}
 right: {cmd: "exec sleep 3711", depends: [core], login: false, variants: {loud: {cmd: "echo LOUD; {cmd}"}}}
 top: {cmd: "exec sleep 3711", depends: [left, right], login: false}
+swap: {cmd: "exec sleep 3711", depends: [left], login: false, variants: {other: {depends: [right]}}}
+quiet: {cmd: "echo {tone}; exec sleep 3711", depends: [right], login: false,
+  variants: {fast: {cmd: "echo FAST; {cmd}"}}}
 once: {cmd: "echo made; touch '{folder}/made'", persistent: false, depends: [core], login: false}
 all: {cmd: "true", persistent: false, depends: [top, once], login: false}
 bad: {cmd: "echo oh no; exit 5", login: false}
 needs bad: {cmd: "touch '{folder}/wrong'", depends: [bad], login: false}
 never: {cmd: "exec sleep 3711", ready_check: "false", ready_timeout: 1, login: false}
 stubborn: {cmd: "trap '' INT TERM QUIT; touch '{folder}/up'; while :; do sleep 1; done", login: false}
+deaf: {cmd: "trap '' HUP; exec sleep 3711", login: false}
 brief: {cmd: "sleep 0.5; exit 9", login: false}
 """
 
@@ -166,6 +174,63 @@ def test_another_configuration_is_a_conflict_and_restart_solves_it(bed):
             assert ran.started == ("right", "top"), "what depends on it runs again, too"
             assert "LOUD" in await launcher.log("right")
             assert (await launcher.status("core"))["core"].pid == before
+
+    asyncio.run(main())
+
+
+def test_one_that_nobody_watches_any_more_is_named_and_ended(bed):
+    async def main():
+        async with bed.launcher() as launcher:
+            await launcher.run("deaf")
+            (room,) = (bed.folder / "b/.processes").glob("*/deaf")
+            # the guard first: it would end the process
+            for who in ("guard", "wrapper"):
+                os.kill(int((room / who).read_text().split()[0]), signal.SIGKILL)
+            while (seen := (await launcher.status("deaf"))["deaf"]).state is not State.DEAD:
+                await asyncio.sleep(0.02)
+            assert bed.sleeping() == 1
+            view = View(Subject("deaf", seen.key, Place(Machine(), SshOptions())), seen)
+            text = status_processes.render([view], Output(), time.time(), trees=False)
+            assert "its wrapper and its guard were killed" in text
+            (pid,) = [line.split()[3] for line in text.splitlines() if "still running: pid" in line]
+            assert Path(f"/proc/{pid}/cmdline").read_text() == "sleep\0003711\0"
+            assert "ended by: se-remote kill deaf" in text
+            ended = await launcher.kill("deaf")
+            assert not ended["deaf"].left and not room.exists()
+            assert bed.sleeping() == 0
+
+    asyncio.run(main())
+
+
+def test_what_needs_it_only_in_another_variant_is_left_alone(bed):
+    async def main():
+        async with bed.launcher() as launcher:
+            await launcher.run("swap", "left", variants=["other"])
+            ended = await launcher.kill("left")
+            assert "swap" not in ended and (await states(launcher))["swap"] is State.READY
+            ended = await launcher.kill("right")
+            assert [name for name in ended if name in ("swap", "right")] == ["swap", "right"]
+            assert (await states(launcher))["swap"] is State.STOPPED
+
+    asyncio.run(main())
+
+
+def test_what_needs_it_starts_again_as_it_ran(bed):
+    async def main():
+        async with bed.launcher() as launcher:
+            await launcher.run("quiet", variants=["fast"], params={"tone": "shrill"})
+        async with bed.launcher() as launcher:
+            ran = await launcher.restart("right", variants=["loud"])
+            assert ran.started == ("right", "quiet")
+            assert await launcher.log("quiet") == "FAST\nshrill"
+            assert "LOUD" in await launcher.log("right")
+            text = bed.file.read_text()
+            bed.file.write_text(text.replace("variants: {fast:", "variants: {slow:"))
+        async with bed.launcher() as launcher:
+            with pytest.raises(InventoryError, match="fast"):
+                await launcher.restart("right")
+            assert (await states(launcher))["right"] is State.READY, "it is said before anything is stopped"
+        bed.file.write_text(text)
 
     asyncio.run(main())
 

@@ -9,14 +9,17 @@ import time
 from pathlib import Path
 
 import pytest
-from rundirs import SHELLS, script
+from rundirs import BOOT, SHELLS, identity, script
 from sitebed import until
 
 from launcher.errors import StartFailed
 from launcher.model import State
 from launcher.processes import seeing
+from launcher.processes.looking import OPENING_S
 from launcher.processes.model import Key
 
+GONE = 2**22 + 1
+"""No pid of a process, anywhere."""
 ONE, TWO = Key("lab", "planner"), Key("lab", "HW Type+Base Only")
 
 
@@ -75,13 +78,35 @@ def test_what_state_says_is_not_believed_when_nobody_lives(dirs, runner):
     dirs.add(ONE, "ready", wrapper=False, pid=False)
     dirs.add(TWO, "running", wrapper=False, pid=True, long=True)
     (dirs.run(TWO) / "wrapper").unlink()
+    guard = dirs.run(TWO) / "guard"
+    guard.write_text(identity(os.getpid()) + "\n")
     seen = see(dirs, runner)
     assert (seen[ONE].state, seen[ONE].reason) == (State.DEAD, "it vanished without a word")
     assert seen[TWO].state is State.STOPPING and "window was closed" in seen[TWO].reason
+    guard.write_text("1 1 x\n")
+    seen = see(dirs, runner)
+    assert seen[TWO].state is State.DEAD and "its guard were killed" in seen[TWO].reason
+    assert seen[TWO].left == (f"{dirs.pid(TWO)} sleep 1000",)
     # another process has the pid by now
     pid, start, boot = (dirs.run(TWO) / "pid").read_text().split()
     (dirs.run(TWO) / "pid").write_text(f"{pid} {int(start) + 1} {boot}\n")
     assert see(dirs, runner)[TWO].state is State.DEAD
+
+
+@every_shell
+def test_a_start_that_was_cut_short_is_dead_and_says_so(dirs, runner):
+    """What is in `setup` is not; nor what has its window but no wrapper yet."""
+    run = dirs.add(ONE, "starting", pid=False)
+    (run / "state").write_text(f"starting {int(time.time())} 1 1 {BOOT} -\n")
+    assert (see(dirs, runner)[ONE].state, see(dirs, runner)[ONE].reason) == (State.STARTING, "")
+    up = float(Path("/proc/uptime").read_text().split()[0])
+    (run / "wrapper").write_text(f"{GONE} {int(up * 100)} {BOOT} starting\n")
+    seen = see(dirs, runner)[ONE]
+    assert (seen.state, seen.reason) == (State.STARTING, "its window is about to open")
+    for old in (f"{GONE} {int(up * 100) - 100 * OPENING_S} {BOOT}", f"{GONE} {int(up * 100)} rebooted"):
+        (run / "wrapper").write_text(f"{old} starting\n")
+        seen = see(dirs, runner)[ONE]
+        assert seen.state is State.DEAD and "its start was cut short" in seen.reason
 
 
 def test_one_that_is_just_being_made(dirs, runner):

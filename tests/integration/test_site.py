@@ -8,6 +8,7 @@ import shlex
 import shutil
 import signal
 import socket
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from sitebed import Bed, go, soon, until
 from launcher.errors import InventoryError, StartFailed
 from launcher.model import ReadyCheck, State
 from launcher.processes.model import Key
+from launcher.processes.wrapping import BEHIND_S, ENDS_S
 
 READY, DEAD, STOPPED, CONFLICT = State.READY, State.DEAD, State.STOPPED, State.CONFLICT
 NASTY = "'; touch /tmp/se-pwned; echo '$(id)`id`\n\"$HOME\" \\ ü {x} \x01"
@@ -431,6 +433,137 @@ def test_a_lease_that_is_not_kept_ends_what_lives_by_it(bed):
     go(work())
 
 
+def test_a_regular_expression_that_grep_refuses_is_told(bed):
+    async def work() -> None:
+        async with bed.site() as (site, heard):
+            await site.start([bed.launch("x", "echo up; sleep 1000", ready_check=ReadyCheck(log="up("))])
+            assert await soon(lambda: any(change.reason for change in heard.changes))
+            change = heard.changes[-1]
+            assert change.state is State.RUNNING and change.reason.startswith(
+                "its ready_check cannot succeed:"
+            )
+            assert b"grep: " in bed.log("x")
+
+    go(work())
+
+
+@pytest.mark.slow
+def test_a_check_that_hangs_says_so_and_where(bed):
+    """`setup` passes the first time only."""
+
+    async def work() -> None:
+        async with bed.site() as (site, heard):
+            setup, check = "[ ! -e ~/set ] || sleep 1000; touch ~/set", ReadyCheck(command="true")
+            await site.start(
+                [
+                    bed.launch("x", "sleep 1000", setup=setup, ready_check=check),
+                    bed.launch("y", "sleep 1000", ready_check=ReadyCheck(command="sleep 1000")),
+                ]
+            )
+            assert await soon(lambda: len([change for change in heard.changes if change.reason]) == 2)
+            told = {change.key.name: change.reason for change in heard.changes if change.reason}
+            assert told["x"] == "its ready_check hangs in `setup`: it is ended after 10 s"
+            assert told["y"] == "its ready_check hangs: it is ended after 10 s"
+
+    go(work())
+
+
+def noting(name: str, first: str = ":") -> str:
+    """A command that writes its name into ~/order when it is interrupted."""
+    return f"trap '{first}; echo {name} >>~/order; exit 0' INT; while :; do sleep 0.1; done"
+
+
+def test_when_a_lease_is_over_what_needs_another_ends_first(bed):
+    nav, user = Key("se", "nav 1"), Key("se", "user")
+
+    async def work() -> None:
+        async with bed.site(clean=False) as (site, heard):
+            await site.lease("l", 2.0)
+            launches = [
+                bed.launch("core", noting("core"), lease="l", behind=(nav, user)),
+                bed.launch("nav 1", noting("nav", "sleep 0.7"), lease="l", behind=(user,)),
+                bed.launch("user", noting("user", "sleep 0.7"), lease="l"),
+            ]
+            await site.start(launches)
+            for launch in launches:
+                await heard.until(launch.key.name, READY)
+        assert await soon(lambda: not bed.run("core").exists())
+        assert (bed.home / "order").read_text().split() == ["user", "nav", "core"]
+
+    go(work())
+
+
+def test_a_process_ends_behind_the_server_that_needs_it(bed):
+    """Whose last command may still go through it."""
+
+    async def work() -> None:
+        async with bed.site(clean=False) as (site, heard):
+            await site.lease("l", 2.0)
+            await site.start([bed.launch("core", noting("core"), lease="l", behind=("lab-pc",))])
+            await heard.until("core", READY)
+            server = subprocess.Popen(["sleep", "1000"], env=bed.environ)
+            start = Path(f"/proc/{server.pid}/stat").read_text().rpartition(") ")[2].split()[19]
+            boot = Path("/proc/sys/kernel/random/boot_id").read_text()
+            room = Path(bed.base, "lab-pc")
+            room.mkdir()
+            (room / "pid").write_text(f"{server.pid} {start} {boot}")
+            await site.release("l")
+            assert not await soon(lambda: (bed.home / "order").exists(), 2)
+            server.kill()
+            server.wait()
+            assert await soon(lambda: not bed.run("core").exists())
+            shutil.rmtree(room)
+
+    go(work())
+
+
+@pytest.mark.slow
+def test_one_that_does_not_end_holds_no_other_for_ever(bed):
+    async def work() -> None:
+        async with bed.site() as (site, heard):
+            await site.lease("l", 2.0)
+            stays = bed.launch("stays", "sleep 1000")
+            deaf = bed.launch(
+                "deaf", "trap '' INT TERM; while :; do date >~/deaf; sleep 0.1; done", lease="l"
+            )
+            launches = [
+                stays, deaf,
+                bed.launch("below", noting("below"), lease="l", behind=(stays.key, deaf.key)),
+                bed.launch("core", noting("core"), lease="l", behind=(deaf.key,)),
+            ]  # fmt: skip
+            await site.start(launches)
+            for launch in launches:
+                await heard.until(launch.key.name, READY)
+            await site.release("l")
+            assert await soon(lambda: not bed.run("below").exists(), BEHIND_S + ENDS_S + 10)
+            assert bed.run("stays").exists() and not bed.run("deaf").exists()
+            assert (bed.home / "order").read_text().split() == ["core", "below"]
+            assert (bed.home / "deaf").stat().st_mtime < (bed.home / "order").stat().st_mtime
+
+    go(work())
+
+
+@pytest.mark.slow
+def test_who_comes_back_finds_what_waits_alive(bed):
+    async def work() -> None:
+        async with bed.site(clean=False) as (site, heard):
+            await site.lease("l", 2.0)
+            nav = bed.launch("nav", noting("nav", "until [ -e ~/go ]; do sleep 0.1; done"), lease="l")
+            core = bed.launch("core", noting("core"), lease="l", behind=(nav.key,))
+            await site.start([core, nav])
+            await heard.until("nav", READY)
+        assert await soon(lambda: (bed.run("nav") / "reason").exists())
+        async with bed.site() as (site, heard):
+            await site.lease("m", 2.0)
+            await site.start([bed.launch("core", noting("core"), lease="m")])
+            (bed.home / "go").touch()
+            assert await soon(lambda: not bed.run("nav").exists())
+            assert await soon(lambda: heard.changes[-1].ours), "it is given on to who came"
+            assert (await heard.until("core", READY)).ours
+
+    go(work())
+
+
 @pytest.mark.slow
 def test_a_lease_goes_on_at_the_next_site_and_ends_when_it_is_released(bed):
     async def work() -> None:
@@ -634,12 +767,15 @@ def test_what_another_needs_too_is_given_on_and_not_stopped(bed, leases):
                     await site.lease(lease, 3)
             begun = bed.launch("x", "sleep 1000", lease=leases[0])
             await first.start([begun])
-            joined = bed.launch("x", "sleep 1000", lease=leases[1])
+            joined = bed.launch("x", "sleep 1000", lease=leases[1], what="se-remote run x")
             await second.start([joined])
             await heard.until("x", READY)
             key = begun.key
             (change,) = (await first.stop([key], tokens={key: begun.token})).values()
-            assert change.state is READY and "still needs it" in change.reason
+            assert change.state is READY
+            assert "still needs it: me@here (se-remote run x); se-remote kill x ends" in change.reason
+            about = (bed.run("x") / "about").read_text().splitlines()
+            assert about[2:5] == ["me@here", "se-remote run x", leases[1]], "whose it is now"
             if leases[0]:
                 await first.release(leases[0])
             assert await soon(lambda: heard.changes[-1].ours)

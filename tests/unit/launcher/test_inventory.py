@@ -181,6 +181,15 @@ def test_no_port(port: str) -> None:
         inv.resolve_process("a", params={"p": port})
 
 
+def test_a_regular_expression_that_is_none_is_said_before_anything_starts() -> None:
+    inv = read("processes:\n  a: {cmd: x, ready_check: {log: 'up ({p}'}}")
+    (problem,) = inv.check({"p": "now"})
+    assert (problem.line, problem.path) == (2, "processes.a.ready_check.log")
+    assert problem.message == '"up (now" is no extended regular expression: a ( is not closed'
+    assert "\\" in problem.hint
+    assert inv.resolve_process("a", params={"p": ")"}).ready_check == ReadyCheck(log="up ()")
+
+
 def test_which_processes_read_the_rc_file() -> None:
     inv = read(
         "hosts: {h: {machine: x, docker: {container: c, login: true}}, g: {machine: x}}\n"

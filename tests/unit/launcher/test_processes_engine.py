@@ -8,17 +8,20 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 
 from launcher import inventory
 from launcher.errors import Conflict, LauncherError, NotReady, NotStarted, ProcessDied, Unreachable
 from launcher.model import Event, Machine, SshOptions, Stage, State
+from launcher.processes import unwinding
 from launcher.processes.engine import Engine
 from launcher.processes.graph import Stack, build
 from launcher.processes.model import Change, Key, Launch
-from launcher.processes.outcomes import exit_code
+from launcher.processes.outcomes import exit_code, late
 from launcher.processes.run import Run
 
 STAYS = "exec sleep 300"
@@ -37,6 +40,8 @@ class FakeMachine:
         self.leases: dict[str, float] = {}
         self.opened = 0
         self.stubborn = False
+        self.silent = False
+        """Nothing is answered any more, and the connection is not lost either."""
         self.slow = False
         """A start takes a while, and a stop that comes meanwhile finds nothing."""
 
@@ -136,6 +141,8 @@ class FakeSite:
         tokens: Mapping[Key, str] | None = None,
     ) -> dict[Key, Change]:
         self._check()
+        if self.machine.silent:
+            await asyncio.Event().wait()
         self.machine.log.append(("kill" if force else "stop", tuple(key.name for key in keys)))
         while self.machine.stubborn and not force:
             await asyncio.sleep(0.01)
@@ -156,6 +163,11 @@ class FakeSite:
         self._check()
         self.machine.leases[name] = seconds
         self.leases.add(name)
+
+    async def ping(self) -> None:
+        self._check()
+        if self.machine.silent:
+            await asyncio.Event().wait()
 
     async def release(self, name: str) -> None:
         self._check()
@@ -498,6 +510,32 @@ async def test_the_end_says_what_it_could_not_verify(bench: Bench) -> None:
     (text,) = await asyncio.wait_for(run.unwind(), 5)
     assert "core: its end is not verified (its connection is lost); its machine ends it by itself" in text
     assert "se-remote status core" in text
+
+
+def test_who_is_late_is_told_what_keeps_it() -> None:
+    (item,) = stack(f"a: {{cmd: {STAYS}, ready_check: look}}").items.values()
+    item = replace(item, spec=replace(item.spec, setup="source it"))
+    key = item.key
+    assert late(item, None).cause == "not ready within 60 s: its ready_check does not succeed: look"
+    assert "its `setup` has not come to its end" in late(item, Change(key, State.STARTING)).cause
+    hindered = Change(key, State.RUNNING, "its ready_check hangs in `setup`")
+    assert late(item, hindered).cause.endswith("does not succeed: look (its ready_check hangs in `setup`)")
+
+
+@over_the_bench
+async def test_a_machine_that_says_nothing_is_waited_for_briefly_and_that_is_said(bench: Bench) -> None:
+    text = f"a: {{cmd: {STAYS}, machine: a@x}}\nb: {{cmd: {STAYS}, machine: b@x, depends: [a]}}"
+    run = bench.engine().begin(stack(f"{text}\nc: {{cmd: {STAYS}, machine: b@x, depends: [b]}}"))
+    await settled(run)
+    bench.machine("b@x").silent = True
+    with patch.object(unwinding, "ANSWERS_S", 1.5):
+        texts = await asyncio.wait_for(run.unwind(), 10)
+    assert [text.partition(" (no answer")[0] for text in texts] == [
+        f"{name}: its end is not verified" for name in "cb"
+    ]
+    said = [event.reason for event in bench.events if event.level == "warning"]
+    assert said == ["b@x does not answer; waiting for it, 1.5 s at most", *["no answer in time"] * 2]
+    assert bench.machine("a@x").names("stop") == [("a",)]
 
 
 @over_the_bench

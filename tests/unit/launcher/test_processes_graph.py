@@ -12,7 +12,8 @@ from launcher.errors import InventoryError, LauncherError, NotStarted
 from launcher.inventory import Inventory, Settings
 from launcher.model import Container, HostSpec, ProcessSpec, ReadyCheck
 from launcher.processes.course import Course, Step, causes, ending_rounds
-from launcher.processes.graph import Stack, build, config_hash, ends_with
+from launcher.processes.graph import Stack, build, by_variant, config_hash, ends_with, needed
+from launcher.processes.recipe import Recipe, read
 
 STACK = """
 context: {session: robots, params: {hw: dummy}}
@@ -57,6 +58,8 @@ def test_each_once_and_in_order(inv: Inventory) -> None:
     assert stack.dependants("cam") == ["all of it"]
     key = stack.items["all of it"].key
     assert (key.session, key.name) == ("robots", "all of it")
+    assert stack.behind("cam") == (key,)
+    assert stack.behind("roscore") == (), "the others are on another machine"
 
 
 def test_hosts_are_items_too(inv: Inventory) -> None:
@@ -66,6 +69,7 @@ def test_hosts_are_items_too(inv: Inventory) -> None:
     assert stack.items["arm+slow"].depends == ("lab-pc", "roscore")
     assert build(inv, [], hosts=[inv.resolve("arm+slow")], strict=False).targets == ("arm+slow",)
     assert build(inv, ["lab"]).targets == ("lab-pc",)
+    assert [str(one) for one in stack.behind("roscore")] == ["lab-pc"]
 
 
 def test_variants_go_to_all_of_the_run_that_have_them(inv: Inventory) -> None:
@@ -76,6 +80,18 @@ def test_variants_go_to_all_of_the_run_that_have_them(inv: Inventory) -> None:
     assert spec(build(inv, ["nav"], settings("HW Type=full")), "sim").name == "sim+full"
     assert spec(build(inv, ["nav"], settings("nav=Base Only")), "sim").name == "sim"
     assert spec(build(inv, ["nav"], settings(hw="x")), "sim").cmd == "sim x"
+
+
+def test_one_is_wanted_as_it_ran(inv: Inventory) -> None:
+    ran = build(inv, ["nav"], settings("Base Only", hw="odd")).items["sim"].recipe
+    assert ran == Recipe(("Base Only",), {"hw": "odd"}, ("roscore",))
+    assert read(ran.text()) == ran and ran.text().isascii() and "\n" not in ran.text()
+    with pytest.raises(InventoryError):
+        build(inv, ["sim"], recipes={"sim": Recipe(("gone",))})
+    stack = build(inv, ["nav"], recipes={"sim": ran})
+    assert [item.spec.name for item in stack.items.values()] == ["roscore", "sim+Base Only", "nav"]
+    assert spec(stack, "sim").cmd == "sim base"
+    assert read("") is None and read("[]") is None and read('{"variants": 1}') is None
 
 
 def test_variants_behind_the_name(inv: Inventory) -> None:
@@ -173,6 +189,13 @@ class TestEnds:
         assert at["after"] < at["home"]
         assert at["needs arm"] < at["arm"] < at["lab-pc"] < at["sim"]
         assert "free" not in at
+
+    def test_what_runs_needs_what_it_needs_as_it_runs(self, inv: Inventory) -> None:
+        assert by_variant(inv, "nav") and not by_variant(inv, "home") and not by_variant(inv, "arm")
+        assert {name for names in ends_with(inv, ["cam"]) for name in names} >= {"cam", "nav", "home"}
+        running = {"nav": ("sim", "roscore"), "all of it": ()}
+        assert ends_with(inv, ["cam"], running) == [["cam"]]
+        assert needed(inv, ["home"]) == ["home", "nav", "cam", "roscore", "sim"]
 
     def test_nobody_else(self, inv: Inventory) -> None:
         assert ends_with(inv, ["a+b", "free"]) == [["a+b", "free"]]
