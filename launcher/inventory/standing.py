@@ -46,14 +46,16 @@ def standing(document: Document, problems: Sequence[Problem], *, shared: bool) -
     paths = [problem.path for problem in problems]
     twice = document.hosts.keys() & document.processes.keys()
     bad = {name for name, entry in entries.items() if name in twice or _unclear(entry, paths)}
-    bad |= {name for name in map(_named, paths) if name and name not in names}
+    bad |= {name for name in (_named(path, entries) for path in paths) if name and name not in names}
     bad |= {name for problem in problems for name in _cut_off(problem, entries)}
+    claims = Counter(alias.value for host in document.hosts.values() for alias in host.value("aliases", ()))
+    unclear = {alias for alias in document.aliases if claims[alias] > 1 or alias in document.processes}
     while True:  # who needs one of them to be reached is as unclear
-        more = {name for name, entry in entries.items() if _reached_by(entry, document) & bad} - bad
+        gone = bad | unclear
+        more = {name for name, entry in entries.items() if _reached_by(entry, document) & gone} - bad
         if not more:
             break
         bad |= more
-    claims = Counter(alias.value for host in document.hosts.values() for alias in host.value("aliases", ()))
     return replace(
         document,
         hosts={name: _without(host, paths) for name, host in document.hosts.items() if name not in bad},
@@ -63,7 +65,7 @@ def standing(document: Document, problems: Sequence[Problem], *, shared: bool) -
         aliases={
             alias: name
             for alias, name in document.aliases.items()
-            if name not in bad and claims[alias] == 1 and alias not in document.processes
+            if name not in bad and alias not in unclear
         },
         left_out=tuple(sorted(bad)),
     )
@@ -78,15 +80,18 @@ def _of_everything(path: str, document: Document, names: Collection[str]) -> boo
     return not path.startswith(("hosts.", "processes."))
 
 
-def _named(path: str) -> str:
+def _named(path: str, entries: Mapping[str, Entry]) -> str:
     """The entry that the path names as a whole: it cannot be read, lacks something, or stands there twice."""
+    for entry in entries.values():
+        if entry is not LOCAL and path == printable(entry.place.path):
+            return entry.name
     section, _, name = path.partition(".")
     return name if section in ("hosts", "processes") and "." not in name else ""
 
 
 def _cut_off(problem: Problem, entries: Mapping[str, Entry]) -> list[str]:
     """What stands above an entry that may be a line that slipped, and has the last keys of that."""
-    name = _named(problem.path)
+    name = _named(problem.path, entries)
     above = [entry for entry in entries.values() if entry is not LOCAL and entry.place.line < problem.line]
     if not (name and above):
         return []
@@ -116,9 +121,9 @@ def _without(entry: Entry, paths: Sequence[str]) -> Entry:
 
 
 def _reached_by(entry: Entry, document: Document) -> set[str]:
-    """Names of hosts without which it is not known how it is reached."""
+    """Names of hosts, as they stand there and their own, without which it is not known how it is reached."""
     found = {entry.value("host", "")}
     for fields in (entry.fields, *(variant.fields for variant in entry.variants)):
         ssh = fields["ssh"].value if "ssh" in fields else {}
         found |= {hop.strip() for hop in ssh["jump"].value.split(",")} if "jump" in ssh else set()
-    return {document.canonical(name) or name for name in found}
+    return found | {document.canonical(name) or name for name in found}

@@ -136,6 +136,22 @@ def test_an_alias_of_two_is_nobodys():
     assert inventory.resolve_machine_arg("lab-pc", found).name == "lab-pc"
 
 
+@pytest.mark.parametrize(
+    ("old", "new", "user"),
+    [
+        ("docker: arm_driver", "docker: arm_driver, aliases: [lab]", "core: {cmd: core, host: lab}"),
+        ("here: {cmd: here}", "lab: {cmd: here}", "core: {cmd: core, host: lab}"),
+    ],
+)
+def test_what_is_reached_by_a_name_of_two_is_not_on_this_machine(old, new, user):
+    text = GOOD.replace("core: {cmd: core, host: lab-pc}", user)
+    text = text.replace("hosts:", "hosts:\n  far: {machine: me@far.example, ssh: {jump: lab}}")
+    assert user in text and inventory.read(text).place_of_process("core").machine.host == "lab-pc.example"
+    found = read_standing(text.replace(old, new))
+    assert {"core", "far"} <= set(found.document.left_out)
+    assert names(found).isdisjoint({"core", "far"})
+
+
 def test_a_variant_that_is_unclear_cannot_be_chosen():
     found = wrong("robot@other.example", "robot@@other")
     assert found.variants("lab-pc") == {"debug": None}
@@ -165,6 +181,13 @@ def test_in_the_form_of_concert_launcher():
     found = read_standing("a: {cmd: x, machine: me@a}\nb: {cmd: y, machine: me@@b}\nc: {cmd: z, host: 3}\n")
     assert found.processes() == ["a"]
     assert set(found.document.left_out) == {"b", "c"}
+
+
+def test_what_a_line_may_have_cut_off_is_left_out_in_any_form_and_with_any_name():
+    found = read_standing("a:\n  cmd: x\ndocker:\n  container: box\nb: {cmd: y}\n")
+    assert found.processes() == ["b"]
+    found = read_standing("processes:\n  a:\n    cmd: x\n  b.c:\n    machine: me@a\n  d: {cmd: y}\n")
+    assert found.processes() == ["d"]
 
 
 def test_more_mistakes_than_are_listed_leave_out_all():
