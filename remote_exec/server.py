@@ -7,6 +7,11 @@ Exit codes: 0 stopped gracefully; 1 failed; 2 usage; 75 another server holds the
 
 from __future__ import annotations
 
+if __name__ == "__main__":
+    from remote_exec import imports
+
+    imports.working_folder_last()
+
 import argparse
 import math
 import os

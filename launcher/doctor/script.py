@@ -156,7 +156,10 @@ inside() {
 hold what we are heard through, so what it says goes into a file."""
 
 _PROBE: Final = r"""
-import json, sys
+import sys
+if sys.path[:1] == [""]:
+    sys.path.append(sys.path.pop(0))
+import json
 out = {"version": list(sys.version_info[:3]), "executable": sys.executable, "broken": {}}
 if sys.version_info >= (3, 10):
     import importlib, importlib.metadata as metadata, os

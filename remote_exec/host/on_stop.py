@@ -11,6 +11,11 @@ server's family do not end it: whoever sends them wants the robot to stop.
 
 from __future__ import annotations
 
+if __name__ == "__main__":
+    from remote_exec import imports
+
+    imports.working_folder_last()
+
 import contextlib
 import os
 import select

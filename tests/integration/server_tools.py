@@ -203,7 +203,9 @@ def marked(marker: str) -> list[tuple[int, str]]:
 class Server:
     """A server with a run directory of its own, in a directory with a short path."""
 
-    def __init__(self, plugins: Path | None = None, *options: str, run_dir: bool = True) -> None:
+    def __init__(
+        self, plugins: Path | None = None, *options: str, run_dir: bool = True, cwd: Path | None = None
+    ) -> None:
         self.marker = str(uuid.uuid4())
         self._temporary = tempfile.TemporaryDirectory(prefix="se", ignore_cleanup_errors=True)
         self.dir = Path(self._temporary.name)
@@ -223,6 +225,7 @@ class Server:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "remote_exec.server", *where, *options],
                 env=environ,
+                cwd=cwd,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,

@@ -133,6 +133,20 @@ def test_scenario_folder_is_where_actions_run(server, tmp_path):
     client.until(lambda: f"dir {tmp_path} cwd {tmp_path}" in client.logs())
 
 
+def test_what_lies_in_the_folder_where_it_starts_hides_nothing(start, tmp_path):
+    """A home of a robot holds what people have tried."""
+    for name in ("argparse", "select", "shlex", "subprocess", "py_trees", "msgpack", "yaml"):
+        (tmp_path / f"{name}.py").write_text("raise ImportError('out of the home')\n")
+    (tmp_path / "stop").write_text("echo safe; touch safe")
+    server = start("--on-stop-file", str(tmp_path / "stop"), cwd=tmp_path)
+    client = server.v2()
+    client.hello()
+    client.ok("configure", tick_period=0.1, clock="host")
+    client.make("a", "echo")
+    assert server.stop() == 0, server.log
+    assert (tmp_path / "safe").exists(), server.log
+
+
 @pytest.mark.parametrize("phase", ["init", "setup", "execute", "update"])
 @pytest.mark.parametrize("what", ["raise", "action_error"])
 def test_exceptions_become_error_replies(client, phase, what):

@@ -58,6 +58,16 @@ def local(name="lab-pc", **more):
     return HostSpec(name, Machine(), **more)
 
 
+def test_what_lies_in_the_home_hides_nothing_from_python(shell, home):
+    """As for the server, which is started there."""
+    (home / "py_trees.py").write_text("raise ImportError('out of the home')\n")
+    (home / "json.py").write_text("raise ImportError('out of the home')\n")
+    _, hosts = examine(shell, home, local())
+    found = hosts["lab-pc"].python
+    assert (found.said, found.broken, found.shadowed) == ("", {}, ())
+    assert found.wire is not None
+
+
 @pytest.mark.parametrize("shell", SHELLS, indirect=True)
 def test_every_shell_parses_it(shell):
     hosts = [
