@@ -8,7 +8,8 @@
 | an entry that has the name of a key, or keys but not the needed one, | what stands above it, too: a line   |
 | or the name of another                                               | that slipped may have cut that off  |
 | a variant, in such a key                                             | the variant                         |
-| a name or alias that two have                                        | that name                           |
+| a name or alias that two have                                        | that name, and what has it as host  |
+|                                                                      | or jumps through it                 |
 | `context` but for its params, `hosts` or `processes` as a whole, a   | everything: each entry may be meant |
 | key at the top, YAML where anchors share values, or it is not YAML   |                                     |
 

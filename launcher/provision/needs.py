@@ -64,6 +64,13 @@ def missing(words: Iterable[str], among: Iterable[str]) -> tuple[str, ...]:
     return tuple(word for word in words if project(word) not in known)
 
 
+def replaced(words: Iterable[str], among: Sequence[str]) -> tuple[tuple[str, str], ...]:
+    """Those in whose place there is another now, with that: two folders of one name may be two projects."""
+    by, same = {project(word): word for word in among}, set(among)
+    pairs = ((word, by.get(project(word), word)) for word in words if word not in same)
+    return tuple(pair for pair in pairs if pair[0] != pair[1])
+
+
 def conditions(python: Python) -> dict[str, str]:
     """What conditions are asked of, as that interpreter would say."""
     full = ".".join(map(str, python.version))

@@ -231,7 +231,8 @@ def _here(host: str, kept: Sequence[str], order: Order) -> None:
     gone = [word for word in kept if is_path(word) and not os.path.exists(word)]
     if gone:
         cause = f"{', '.join(gone)} was put there by hand, and is not on this machine: it would be lost"
-        raise StageError(host, Stage.PROVISION, cause, f"{order.again} --only, and --with what is to stay")
+        step = f"with what is to stay: {order.again} --only --with PACKAGE…"
+        raise StageError(host, Stage.PROVISION, cause, step)
 
 
 def _changes(host: str, seen: Seen, wanted: Wanted, kept: Sequence[str]) -> Iterator[str]:
@@ -239,7 +240,10 @@ def _changes(host: str, seen: Seen, wanted: Wanted, kept: Sequence[str]) -> Iter
     if kept:
         yield f"as before with {', '.join(kept)} (else: --only)"
     before = seen.manifest.get("packages")
-    goes = needs.missing(map(str, before), wanted.said) if isinstance(before, list) else ()
+    there = [str(word) for word in before] if isinstance(before, list) else []
+    for word, other in needs.replaced(there, wanted.said):
+        yield f"{other} takes the place of {word}"
+    goes = needs.missing(there, wanted.said)
     if goes:
         again = quote(["se-remote", "provision", host, "--with", *goes])
         yield f"{', '.join(goes)} goes, since nothing names it any more (to have it there: {again})"

@@ -227,7 +227,7 @@ def test_what_was_asked_for_before_stays(bare, folder):
     assert lost.code == 1 and f"{two} was put there by hand, and is not on this machine" in lost.err, (
         lost.text
     )
-    assert f"try: se-remote provision {bare.name} --only, and --with what is to stay\n" in lost.err
+    assert f"with what is to stay: se-remote provision {bare.name} --only --with PACKAGE…\n" in lost.err
     assert there() == {"two", "three"}
     assert bare.provision("--only", "--with", str(moved)).code == 0 and there() == {"two"}
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from launcher.provision.needs import About, missing, project, read_about, there, unmet, why_no_name
+from launcher.provision.needs import About, missing, project, read_about, replaced, there, unmet, why_no_name
 from launcher.provision.values import Python
 
 OLD = Python("/usr/bin/python3.10", (3, 10, 12), "aarch64", glibc=(2, 35))
@@ -69,3 +69,9 @@ def test_an_old_package_says_nonsense(text: str) -> None:
 def test_names_folders_and_wheels_of_one_project_replace_each_other(word: str) -> None:
     assert project(word) == "our-actions"
     assert missing(["numpy==2.0", word], ["our-actions"]) == ("numpy==2.0",)
+
+
+def test_what_is_replaced_is_told() -> None:
+    before = ["numpy", "/ws/arm/python", "/ws/same", "gone"]
+    now = ["/ws/same", "numpy==2.0", "/ws/nav/python"]
+    assert replaced(before, now) == (("numpy", "numpy==2.0"), ("/ws/arm/python", "/ws/nav/python"))
