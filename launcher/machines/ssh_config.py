@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import contextlib
 import fnmatch
+import glob
+import os
 import re
 import shlex
 from collections.abc import Callable, Iterable, Iterator
@@ -50,11 +52,11 @@ def config_of(home: Path) -> Read:
     """Reads ~/.ssh/config and what it includes; what cannot be read is passed over, as a missing file is."""
 
     def read(pattern: str) -> Iterator[tuple[str, str]]:
-        wanted = Path(pattern if not pattern.startswith("~/") else home / pattern[2:])
-        path = home / ".ssh" / wanted
-        for one in sorted(Path(path.anchor).glob(str(path.relative_to(path.anchor)))):
+        base = glob.escape(str(home))
+        wanted = f"{base}/{pattern[2:]}" if pattern.startswith("~/") else pattern
+        for one in sorted(glob.glob(os.path.join(base, ".ssh", wanted))):
             with contextlib.suppress(OSError):
-                yield str(one), one.read_text(errors="replace")
+                yield one, Path(one).read_text(errors="replace")
 
     return read
 
