@@ -24,6 +24,7 @@ WHEELS: Final = ".local/share/se-remote/wheels"
 
 _PROBE: Final = r"""
 import sys
+sys.path = [entry for entry in sys.path if entry]
 out = {"version": list(sys.version_info[:3]), "executable": sys.executable, "machine": "", "bits": 64,
        "implementation": "cpython", "glibc": None, "musl": None, "free_threaded": False, "missing": [],
        "manifest": {}, "works": False}
@@ -65,7 +66,7 @@ if sys.version_info >= (3, 8):
         pass
 sys.stdout.write(json.dumps(out) + "\n")
 """
-"""Runs in any Python, to be able to say that it is too old."""
+"""Runs in any Python, to be able to say that it is too old; what lies in the home is nothing to it."""
 
 _LOOK: Final = r"""
 look_there() {
@@ -86,7 +87,7 @@ no_python() {
 """
 
 _INSTALL: Final = r"""
-install_there() { exec "$python" -E -s -S -c "$program" "$nonce" "$request"; }
+install_there() { exec "$python" -I -S -c "$program" "$nonce" "$request"; }
 """
 
 

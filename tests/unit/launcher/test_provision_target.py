@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from launcher.errors import StartFailed
-from launcher.plan import Reply
+from launcher.plan import Reply, parse_reply
 from launcher.provision import asking
 from launcher.provision.target import pip_words, platforms, unfit, why_not
 from launcher.provision.values import Python
@@ -47,13 +50,31 @@ def test_the_platforms_are_those_that_pip_names_here() -> None:
 
 def probed(python: str) -> dict[str, object]:
     import json
-    import subprocess
 
     words = [python, "-E", "-s", "-S", "-c", asking._PROBE, ".local/none"]
     done = subprocess.run(words, capture_output=True, text=True, check=True)
     found = json.loads(done.stdout)
     assert isinstance(found, dict)
     return found
+
+
+def test_what_lies_in_the_home_is_nothing_to_it(tmp_path: Path) -> None:
+    """A login begins there, and a `json.py` in it is not Python's."""
+    for name in ("json", "glob", "struct", "subprocess", "zipfile", "shutil"):
+        (tmp_path / f"{name}.py").write_text("raise SystemExit('out of the home')\n")
+
+    def run(script: bytes) -> Reply:
+        environ = {"HOME": str(tmp_path), "PATH": os.environ["PATH"]}
+        done = subprocess.run(["sh"], input=script, capture_output=True, cwd=tmp_path, env=environ)
+        reply = parse_reply(done.stdout, "n0nce")
+        assert reply is not None, done
+        return reply
+
+    seen = asking.read_look("lab-pc", run(asking.look(sys.executable, nonce="n0nce")))
+    assert seen.python.version == sys.version_info[:3]
+    rows = [("a-1-py3-none-any.whl", "0")]
+    script = asking.install(sys.executable, "key", rows, rows[0][0], {}, nonce="n0nce")
+    assert asking.read_install("lab-pc", run(script)).missing == ("a-1-py3-none-any.whl",)
 
 
 @pytest.mark.parametrize(
