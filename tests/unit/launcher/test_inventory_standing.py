@@ -74,7 +74,7 @@ def test_a_mistake_in_what_runs_leaves_nothing_out(old, new):
         ("machine: robot@arm.example, ", "", {"arm", "nav", "lab-pc", "core"}),
         ("docker: arm_driver", "dokcer: arm_driver", {"arm", "nav"}),
         ("docker: arm_driver", "docker: {container: arm, image: x}", {"arm", "nav"}),
-        ("docker: arm_driver", "docker: arm_driver, machine: robot@b.example", {"arm", "nav"}),
+        ("docker: arm_driver", "docker: arm_driver, machine: robot@b.example", {"arm", "nav", "here"}),
         ("{machine: robot@arm.example, docker: arm_driver}", "", {"arm", "nav"}),
         ("{machine: robot@arm.example, docker: arm_driver}", "robot@arm.example", {"arm", "nav"}),
         ("{machine: me@gate.example}", "{machine: [7]}", {"gate", "lab-pc", "core"}),
@@ -201,9 +201,11 @@ LONG = """context:
 hosts:
   gate:
     machine: me@gate.example
+    aliases: [door]
   lab-pc:
     machine: robot@lab-pc.example
-    ssh: {jump: gate}
+    aliases: [lab]
+    ssh: {jump: me@gate.example}
     variants:
       moved: {machine: robot@other.example}
   arm:
@@ -213,7 +215,7 @@ hosts:
 processes:
   core:
     cmd: core
-    host: lab-pc
+    host: lab
   nav:
     cmd: nav
     machine: you@there.example
@@ -229,12 +231,16 @@ def test_a_line_that_slipped_puts_nothing_elsewhere():
         processes = {name: replace(found.place_of_process(name), source="") for name in found.processes()}
         return {**hosts, **processes}
 
-    right = places(inventory.read("\n".join(LONG)))
+    good = inventory.read("\n".join(LONG))
+    right, aliases = places(good), good.document.aliases
     slipped = [[*LONG[:at], *LONG[at + 1 :]] for at in range(len(LONG))]
     slipped += [
         [*LONG[:at], new, *LONG[at + 1 :]] for at, line in enumerate(LONG) for new in (f"  {line}", line[2:])
     ]
     slipped += [[*LONG[:at], line, *LONG[at:]] for at in range(len(LONG)) for line in LONG]
+    for at, line in enumerate(LONG):
+        rest = [*LONG[:at], *LONG[at + 1 :]]
+        slipped += [[*rest[:to], line, *rest[to:]] for to in range(len(LONG))]
     wrong = 0
     for lines in slipped:
         found = read_standing("\n".join(lines))
@@ -242,4 +248,5 @@ def test_a_line_that_slipped_puts_nothing_elsewhere():
             wrong += 1
             there = {name: spec for name, spec in places(found).items() if name != "local"}
             assert there == {name: right.get(name) for name in there}, "\n".join(lines)
-    assert wrong > 300
+            assert found.document.aliases.items() <= aliases.items(), "\n".join(lines)
+    assert wrong > 700
