@@ -74,7 +74,9 @@ class Takedown:
         if not unclear:
             return {}
         params = self.settings.params
-        subjects = [Subject.of(name, self.inventory.place_of_process(name, params)) for name in unclear]
+        subjects = [
+            Subject.of(name, self.inventory.place_of_process(name, params=params)) for name in unclear
+        ]
         views = self.launcher.on_machines(lambda reach: viewing.survey(reach, subjects, base=self.base))
         found: dict[str, Sequence[str]] = {}
         for view in views:
