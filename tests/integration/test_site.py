@@ -468,6 +468,18 @@ def test_a_check_that_hangs_says_so_and_where(bed):
     go(work())
 
 
+def test_what_setup_sets_keeps_neither_the_process_nor_its_check(bed):
+    """The second check finds what the first has written."""
+
+    async def work() -> None:
+        async with bed.site() as (site, heard):
+            check = ReadyCheck(command="[ -e ~/looked ] || { touch ~/looked; exit 1; }")
+            await site.start([bed.launch("x", "sleep 1000", setup="set -eC", ready_check=check)])
+            await heard.until("x", READY)
+
+    go(work())
+
+
 def noting(name: str, first: str = ":") -> str:
     """A command that writes its name into ~/order when it is interrupted."""
     return f"trap '{first}; echo {name} >>~/order; exit 0' INT; while :; do sleep 0.1; done"
