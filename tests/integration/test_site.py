@@ -785,7 +785,8 @@ def test_what_another_needs_too_is_given_on_and_not_stopped(bed, leases):
             key = begun.key
             (change,) = (await first.stop([key], tokens={key: begun.token})).values()
             assert change.state is READY
-            assert "still needs it: me@here (se-remote run x); se-remote kill x ends" in change.reason
+            assert "still needs it: me@here for se-remote run x; " in change.reason
+            assert change.reason.endswith("to end it for all: se-remote kill x")
             about = (bed.run("x") / "about").read_text().splitlines()
             assert about[2:5] == ["me@here", "se-remote run x", leases[1]], "whose it is now"
             if leases[0]:
