@@ -216,7 +216,7 @@ def stopped(key: Key, answer: Answer) -> Change:
         text = "left running: another client still needs it"
         if answer.users.get(path):
             text += f": {answer.users[path]}"
-        return Change(key, State.READY, f"{text}; se-remote kill {quote([key.name])} ends it for all")
+        return Change(key, State.READY, f"{text}; to end it for all: se-remote kill {quote([key.name])}")
     if how == "dead":
         return Change(key, State.DEAD, "had died before", code=code, signal=signal, left=left)
     return Change(key, State.STOPPED, left=left, forced=how == "forced")
