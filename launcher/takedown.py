@@ -5,6 +5,7 @@ A host that others use is left, and so is what it depends on, unless that is for
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -73,13 +74,18 @@ class Takedown:
         unclear = [name for name in together if name not in self.names and by_variant(self.inventory, name)]
         if not unclear:
             return {}
-        params = self.settings.params
-        subjects = [Subject.of(name, self.inventory.place_of_process(name, params)) for name in unclear]
+        specs: dict[str, ProcessSpec] = {}
+        for name in unclear:
+            with contextlib.suppress(InventoryError):  # it is said when it is to be stopped
+                specs[name] = self.inventory.place_of_process(name, params=self.settings.params)
+        subjects = [Subject.of(*item) for item in specs.items()]
         views = self.launcher.on_machines(lambda reach: viewing.survey(reach, subjects, base=self.base))
         found: dict[str, Sequence[str]] = {}
         for view in views:
             if view.seen.state is State.STOPPED:
-                found[view.subject.name] = ()
+                # a one-shot (a group) may have done its part, and nothing says any more how it ran
+                if specs[view.subject.name].persistent:
+                    found[view.subject.name] = ()
             elif view.seen.recipe is not None:
                 found[view.subject.name] = view.seen.recipe.depends
         return found

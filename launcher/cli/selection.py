@@ -84,7 +84,7 @@ class Selection:
 
     def _place(self, inventory: Inventory, name: str) -> ProcessSpec:
         variants = inventories.chosen_variants(inventory, name, self.settings)
-        return inventory.place_of_process(name, variants, self.settings.params)
+        return inventory.place_of_process(name, variants, params=self.settings.params)
 
     def mixed(self, names: Sequence[str]) -> tuple[list[HostSpec], dict[str, ProcessSpec]]:
         """Where the named hosts and processes are, each once. Raises InventoryError."""

@@ -95,7 +95,7 @@ class Inventory:
         return spec
 
     def place_of_process(
-        self, name: str, variants: Iterable[str] = (), params: Mapping[str, str] = _NO_PARAMS
+        self, name: str, variants: Iterable[str] = (), *, params: Mapping[str, str] = _NO_PARAMS
     ) -> ProcessSpec:
         """As resolve_process, but only of what says where it is and how it is stopped: so its command and
         all that is asked there need no values."""

@@ -121,11 +121,15 @@ async def log_in(
 ) -> tuple[float, asyncssh.SSHClientConnection]:
     """When the login began (monotonic), and what it gave. `reach`: a connection in so many seconds, and the
     login over it. `again`: see ssh.connect; both times together have the time of one."""
-    login, began = await reach(limits.dial), time.monotonic()
+    dialled, began = False, time.monotonic()
     try:
+        login, began, dialled = await reach(limits.dial), time.monotonic(), True
         return began, await _let_in(login, attempt, limits, limits.login / (1 if again is None else 2))
     except (TimeoutError, asyncio.TimeoutError, ConnectionError, asyncssh.ConnectionLost) as error:
-        if again is None or attempt.known or attempt.asked:
+        broke = dialled or isinstance(
+            error, ConnectionResetError
+        )  # else nobody is there, or they want nobody
+        if not broke or again is None or attempt.known or attempt.asked:
             raise
         again(f"{attempt.where}: {error or type(error).__name__}; logging in once more")
     left = limits.login - (time.monotonic() - began)

@@ -71,7 +71,7 @@ stop_all() {
     [ -n "$plain" ] || await_others
     [ -d "$run" ] || { say "s $asked $key none - 0"; continue; }
     if [ -n "$wanted" ] && { [ -n "$plain" ] || wrapped; } && [ ! -e "$run/exit" ] && kept_for; then
-      say "s $asked $key used - 0 $by${what:+ ($what)}"; continue
+      say "s $asked $key used - 0 $by${what:+ for $what}"; continue
     fi
     begans="$begans$key=$hbegan "
     number=$((number + 1)); keys="$keys $key"; held="$held $key:${htoken:--}"

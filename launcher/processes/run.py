@@ -67,8 +67,9 @@ class Run:
         self._told = asyncio.Condition()
         self._timers: dict[str, asyncio.TimerHandle] = {}
         self._tasks: set[asyncio.Task[None]] = set()
-        self._sending: list[tuple[Place, asyncio.Future[None]]] = []
-        """Deliveries to machines; those under way end before anything is stopped: or it would come behind."""
+        self._sending: list[tuple[Place, str, asyncio.Future[None]]] = []
+        """Deliveries to machines, each with the first name in it; those under way end before anything is
+        stopped: or it would come behind."""
         self._planned = False
         self._broken: BaseException | None = None
         """What should not have happened in one of its tasks: who waits is told, instead of waiting on."""
@@ -263,7 +264,7 @@ class Run:
             if launches:
                 # shielded: half a command must not be all that its machine gets
                 sending = asyncio.ensure_future(place.start(launches))
-                self._sending.append((place, sending))
+                self._sending.append((place, entries[0].name, sending))
                 await asyncio.shield(sending)
         except StageError as error:
             for entry in entries:
@@ -349,7 +350,7 @@ class Run:
             await asyncio.wait(tasks)
         async with self._told:
             self._told.notify_all()
-        sending = [one for one in self._sending if not one[1].done()]
+        sending = [one for one in self._sending if not one[-1].done()]
         await asyncio.gather(*(self._unwinding.delivered(*one) for one in sending))
 
     def _is_ours(self, name: str) -> bool:

@@ -108,9 +108,9 @@ class Unwinding:
                 with contextlib.suppress(StageError, asyncio.TimeoutError):
                     await self._in_time(place, used)
 
-    async def delivered(self, place: Place, sending: asyncio.Future[None]) -> None:
+    async def delivered(self, place: Place, name: str, sending: asyncio.Future[None]) -> None:
         """What is on its way there has come, or will not: else it would come behind what is stopped."""
-        silence = asyncio.ensure_future(self._silence(place, ""))
+        silence = asyncio.ensure_future(self._silence(place, name))
         await asyncio.wait([sending, silence], timeout=_SENT_S, return_when=asyncio.FIRST_COMPLETED)
         silence.cancel()
 
@@ -120,7 +120,7 @@ class Unwinding:
             asking = asyncio.ensure_future(place.answers(ANSWERS_S))
             try:
                 await asyncio.wait([asking], timeout=1.0)
-                if not asking.done() and name:
+                if not asking.done():
                     text = f"{place.name} does not answer; waiting for it, {ANSWERS_S:g} s at most"
                     self._tell(name, State.STOPPING, text, "warning")
                 if not await asking:

@@ -311,22 +311,23 @@ cd "${SE_REMOTE_PLACE:-$HOME}" 2>/dev/null || cd /
 if [ -r "$SE_REMOTE_RUN/login" ]; then . "$SE_REMOTE_RUN/login"; . "$SE_REMOTE_RUN/vars"; fi
 if [ -r "$SE_REMOTE_RUN/setup" ]; then
   se_remote_stage=stage; [ "$se_remote_what" = cmd ] || se_remote_stage=check.stage
-  printf 'setup\n' >"$SE_REMOTE_RUN/$se_remote_stage"
+  printf 'setup\n' >|"$SE_REMOTE_RUN/$se_remote_stage"
   . "$SE_REMOTE_RUN/setup"
   se_remote_code=$?
   [ "$se_remote_code" = 0 ] || exit "$se_remote_code"
-  [ "$se_remote_what" = cmd ] || printf 'check\n' >"$SE_REMOTE_RUN/check.stage"
+  [ "$se_remote_what" = cmd ] || printf 'check\n' >|"$SE_REMOTE_RUN/check.stage" || true
 fi
 if [ "$se_remote_what" = cmd ]; then
   # in a container it is waited for
   [ ! -e "$SE_REMOTE_RUN/stage" ] && [ ! -e "$SE_REMOTE_RUN/run.main" ] ||
-    printf 'command\n' >"$SE_REMOTE_RUN/stage"
+    printf 'command\n' >|"$SE_REMOTE_RUN/stage" || true
   printf 'go\n' 1<>"$SE_REMOTE_RUN/go"
 fi
 . "$SE_REMOTE_RUN/$se_remote_what"
 exit $?
 """
-"""Not in a function: what setup lines and a login snapshot declare would be local to it."""
+"""Not in a function: what setup lines and a login snapshot declare would be local to it. Those may also say
+`set -e` and `set -C`."""
 
 
 def wrapper_text() -> str:

@@ -34,6 +34,8 @@ quiet: {cmd: "echo {tone}; exec sleep 3711", depends: [right], login: false,
 once: {cmd: "echo made; touch '{folder}/made'", persistent: false, depends: [core], login: false}
 all: {cmd: "true", persistent: false, depends: [top, once], login: false}
 bad: {cmd: "echo oh no; exit 5", login: false}
+pick: {cmd: "true", persistent: false, depends: [left], login: false, variants: {other: {depends: [right]}}}
+any: {cmd: "true", persistent: false, depends: [pick], login: false}
 needs bad: {cmd: "touch '{folder}/wrong'", depends: [bad], login: false}
 never: {cmd: "exec sleep 3711", ready_check: "false", ready_timeout: 1, login: false}
 stubborn: {cmd: "trap '' INT TERM QUIT; touch '{folder}/up'; while :; do sleep 1; done", login: false}
@@ -211,6 +213,16 @@ def test_what_needs_it_only_in_another_variant_is_left_alone(bed):
             ended = await launcher.kill("right")
             assert [name for name in ended if name in ("swap", "right")] == ["swap", "right"]
             assert (await states(launcher))["swap"] is State.STOPPED
+
+    asyncio.run(main())
+
+
+def test_a_group_in_a_group_takes_its_members_with_it_also_when_they_are_a_matter_of_variants(bed):
+    async def main():
+        async with bed.launcher() as launcher:
+            await launcher.run("any")
+            await launcher.kill("any")
+            assert (await states(launcher))["left"] is State.STOPPED
 
     asyncio.run(main())
 

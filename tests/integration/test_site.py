@@ -468,6 +468,18 @@ def test_a_check_that_hangs_says_so_and_where(bed):
     go(work())
 
 
+def test_what_setup_sets_keeps_neither_the_process_nor_its_check(bed):
+    """The second check finds what the first has written."""
+
+    async def work() -> None:
+        async with bed.site() as (site, heard):
+            check = ReadyCheck(command="[ -e ~/looked ] || { touch ~/looked; exit 1; }")
+            await site.start([bed.launch("x", "sleep 1000", setup="set -eC", ready_check=check)])
+            await heard.until("x", READY)
+
+    go(work())
+
+
 def noting(name: str, first: str = ":") -> str:
     """A command that writes its name into ~/order when it is interrupted."""
     return f"trap '{first}; echo {name} >>~/order; exit 0' INT; while :; do sleep 0.1; done"
@@ -773,10 +785,8 @@ def test_what_another_needs_too_is_given_on_and_not_stopped(bed, leases):
             key = begun.key
             (change,) = (await first.stop([key], tokens={key: begun.token})).values()
             assert change.state is READY
-            assert (
-                "still needs it: me@here (se-remote run x); to end it for all: se-remote kill x"
-                in change.reason
-            )
+            assert "still needs it: me@here for se-remote run x; " in change.reason
+            assert change.reason.endswith("to end it for all: se-remote kill x")
             about = (bed.run("x") / "about").read_text().splitlines()
             assert about[2:5] == ["me@here", "se-remote run x", leases[1]], "whose it is now"
             if leases[0]:

@@ -100,6 +100,8 @@ class FakeSite:
         self._check()
         self.machine.log.append(("start", tuple(launch.key.name for launch in launches)))
         assert all(launch.lease in {"", *self.leases} for launch in launches), "a lease comes first"
+        while self.machine.silent:
+            await asyncio.sleep(0.01)
         if self.machine.slow:
             await asyncio.sleep(0.05)
         for launch in launches:
@@ -536,6 +538,22 @@ async def test_a_machine_that_says_nothing_is_waited_for_briefly_and_that_is_sai
     said = [event.reason for event in bench.events if event.level == "warning"]
     assert said == ["b@x does not answer; waiting for it, 1.5 s at most", *["no answer in time"] * 2]
     assert bench.machine("a@x").names("stop") == [("a",)]
+
+
+@over_the_bench
+async def test_a_machine_that_says_nothing_to_a_start_is_named_too(bench: Bench) -> None:
+    bench.machine("a@x").silent = True
+    run = bench.engine().begin(stack(f"a: {{cmd: {STAYS}, machine: a@x}}"))
+    while not bench.machine("a@x").names("start"):
+        await asyncio.sleep(0.01)
+    with patch.object(unwinding, "ANSWERS_S", 1.5):
+        (text,) = await asyncio.wait_for(run.unwind(), 10)
+    assert text.startswith("a: its end is not verified (no answer in time)")
+    said = [event.reason for event in bench.events if event.level == "warning"]
+    assert said == ["a@x does not answer; waiting for it, 1.5 s at most", "no answer in time"]
+    bench.machine("a@x").silent = False
+    while not bench.machine("a@x").names("began"):
+        await asyncio.sleep(0.01)
 
 
 @over_the_bench

@@ -182,7 +182,8 @@ def test_ssh_goes_the_way_our_connection_goes():
 
 def test_what_goes_to_a_login_shell_stands_in_quotes_that_all_of_them_know():
     line = remote_words(attaching.tmux_words("/tmp/se-remote-0/tmux", "@5", "look", "a b", bare=True))
-    assert line.startswith("exec 'tmux' '-u' '-f' '/dev/null' '-S' '/tmp/se-remote-0/tmux' 'new-session'")
+    assert line.startswith("exec 'sh' '-c' 'trap : HUP ")
+    assert " 'tmux' '-u' '-f' '/dev/null' '-S' '/tmp/se-remote-0/tmux' 'new-session'" in line
     assert " \\; 'link-window' '-k' '-s' '@5' '-t' '=look:0' \\; " in line
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from launcher import wrapper
+from launcher.cli.output import Output
 from launcher.command import quote
 from launcher.docker import Box
 from launcher.errors import InventoryError
@@ -68,6 +69,14 @@ def test_values_arrive_as_they_are(shell):
     done = subprocess.run([*shell, "-c", text], capture_output=True, check=True)
     line = " ".join(NASTY.split())
     assert done.stdout.decode().split("\0") == [NASTY, NASTY.strip(), NASTY, line, line, NASTY]
+
+
+def test_who_still_needs_it_is_named_as_he_is_and_what_is_to_be_tried_names_the_inventory():
+    key, answer = Key("se", "x y"), wire.Answer()
+    wire.read_stop(answer, "s", f"{wire.path_of(key)} used - 0 me@here for se-remote run x")
+    said = Output(inventory="lab.yaml").typed(wire.stopped(key, answer).reason)
+    assert "still needs it: me@here for se-remote run x; " in said
+    assert said.endswith(": se-remote -i lab.yaml kill 'x y'")
 
 
 @pytest.mark.parametrize("shell", SHELLS, ids=lambda words: words[0])
