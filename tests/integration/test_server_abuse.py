@@ -236,7 +236,7 @@ def test_a_server_of_which_a_part_is_stopped_still_ends(start, name):
 def test_a_server_of_which_parts_are_stopped_ends_by_itself(start):
     server = start("--ephemeral", "--lease", "1")
     server.v2().open(lease=1)
-    for name in ("forkserver", "worker", "keeper"):
+    for name in ("forkserver", "worker", "keeper", "supervisor"):
         os.kill(server.processes()[name], signal.SIGSTOP)
     assert server.wait() == 0, server.log
     assert marked(server.marker) == []
