@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import fnmatch
+import glob
 import re
 import shlex
 from collections.abc import Callable, Iterable, Iterator
@@ -50,11 +51,10 @@ def config_of(home: Path) -> Read:
     """Reads ~/.ssh/config and what it includes; what cannot be read is passed over, as a missing file is."""
 
     def read(pattern: str) -> Iterator[tuple[str, str]]:
-        wanted = Path(pattern if not pattern.startswith("~/") else home / pattern[2:])
-        path = home / ".ssh" / wanted
-        for one in sorted(Path(path.anchor).glob(str(path.relative_to(path.anchor)))):
+        path = home / pattern[2:] if pattern.startswith("~/") else home / ".ssh" / pattern
+        for one in sorted(glob.glob(str(path))):  # as for `ssh`: Path.glob finds hidden files, and may raise
             with contextlib.suppress(OSError):
-                yield str(one), one.read_text(errors="replace")
+                yield one, Path(one).read_text(errors="replace")
 
     return read
 
