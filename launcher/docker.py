@@ -84,7 +84,8 @@ enter() {
   field verb entered
   field box "$box"
   field key "$key"
-  whose_base; field whose "$whose"
+  whose_base; of_older && whose=
+  field whose "$whose"
   field how "$how"
   answer
 }
@@ -95,6 +96,15 @@ watch_mark() {
       [ "${until:-0}" -gt "$up" ] || { leave_box "$token"; rmdir "$base"; break; }
       sleep 1
     done ) </dev/null >/dev/null 2>&1 &
+}
+of_older() {
+  for file in "$run"/container.*; do
+    bpid=; bstart=; blife=
+    read -r bpid bstart blife <"$run/wrapper.${file##*.}" && alive "$bpid" "$bstart" "$blife" || continue
+    { read -r rest; read -r held; read -r rest; read -r rest; read -r within; } <"$file"
+    [ "$held" = "$box" ] && [ "${within#*-*-*-}" = "$(printf %.12s "$box")/$name" ] && return 0
+  done 2>/dev/null
+  return 1
 }
 whose_start() {
   [ -e "$ours" ] || return 0

@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import fnmatch
 import glob
-import os
 import re
 import shlex
 from collections.abc import Callable, Iterable, Iterator
@@ -52,9 +51,8 @@ def config_of(home: Path) -> Read:
     """Reads ~/.ssh/config and what it includes; what cannot be read is passed over, as a missing file is."""
 
     def read(pattern: str) -> Iterator[tuple[str, str]]:
-        base = glob.escape(str(home))
-        wanted = f"{base}/{pattern[2:]}" if pattern.startswith("~/") else pattern
-        for one in sorted(glob.glob(os.path.join(base, ".ssh", wanted))):
+        path = home / pattern[2:] if pattern.startswith("~/") else home / ".ssh" / pattern
+        for one in sorted(glob.glob(str(path))):  # as for `ssh`: Path.glob finds hidden files, and may raise
             with contextlib.suppress(OSError):
                 yield one, Path(one).read_text(errors="replace")
 

@@ -120,39 +120,30 @@ async def log_in(
     again: Callable[[str], None] | None,
 ) -> tuple[float, asyncssh.SSHClientConnection]:
     """When the login began (monotonic), and what it gave. `reach`: a connection in so many seconds, and the
-    login over it. `again`: see ssh.connect; both times together have the time of one."""
+    login over it. `again`: see ssh.connect. A machine that says nothing is not tried again: the first
+    connection has all the time there is, since it may only be slow."""
     dialled, began = False, time.monotonic()
     try:
         login, began, dialled = await reach(limits.dial), time.monotonic(), True
-        return began, await _let_in(login, attempt, limits, limits.login / (1 if again is None else 2))
-    except (TimeoutError, asyncio.TimeoutError, ConnectionError, asyncssh.ConnectionLost) as error:
-        broke = dialled or isinstance(
-            error, ConnectionResetError
-        )  # else nobody is there, or they want nobody
-        if not broke or again is None or attempt.known or attempt.asked:
+        return began, await _let_in(login, attempt, limits.login)
+    except (ConnectionError, asyncssh.ConnectionLost) as error:
+        left = limits.login - _PAUSE - (time.monotonic() - began)
+        broke = dialled or isinstance(error, ConnectionResetError)  # else nobody wants to be reached there
+        if not broke or again is None or attempt.known or attempt.asked or left <= 0:
             raise
         again(f"{attempt.where}: {error or type(error).__name__}; logging in once more")
-    left = limits.login - (time.monotonic() - began)
     await asyncio.sleep(_PAUSE)
     login, began = await reach(min(limits.dial, left)), time.monotonic()
-    return began, await _let_in(login, attempt, limits, left)
+    return began, await _let_in(login, attempt, left)
 
 
-async def _let_in(
-    login: Any, attempt: Attempt, limits: Limits, patience: float
-) -> asyncssh.SSHClientConnection:
-    """The long login timeout is for a person who is asked; a machine that says nothing has less, and until
-    its host key is known it has `patience` seconds."""
-    attempt.known = False
+async def _let_in(login: Any, attempt: Attempt, patience: float) -> asyncssh.SSHClientConnection:
+    """The long login timeout is for a person who is asked; a machine that says nothing has less."""
     task = asyncio.ensure_future(login)
-    began = time.monotonic()
     try:
         await asyncio.wait([task], timeout=patience)
-        if not task.done() and attempt.known:
-            await asyncio.wait([task], timeout=max(0.0, limits.login - (time.monotonic() - began)))
         if not task.done() and not attempt.asked:
-            waited = patience if not attempt.known else limits.login
-            raise TimeoutError(f"it accepts connections, but did not log us in within {waited:g} s")
+            raise TimeoutError(f"it accepts connections, but did not log us in within {patience:g} s")
         connection: asyncssh.SSHClientConnection = await task
     finally:
         task.cancel()

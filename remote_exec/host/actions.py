@@ -231,8 +231,8 @@ class ActionTable:
         """Whatever runs, or left a process running when it succeeded, is asked to stop; side by side."""
         for action in list(self._actions.values()):
             if action.id in skip:
-                self.request_cancel_from_outside(action.id)
-            elif action.process_alive():
+                continue
+            if action.process_alive():
                 self._end_process(action)
             elif action.state is ActionState.RUNNING or action.waiting:
                 self.cancel(action.id)

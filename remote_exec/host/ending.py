@@ -68,7 +68,11 @@ class Ending:
 
     def _end_all(self, table: ActionTable, owner: int) -> None:
         if self._owner == owner:
+            # Their cancel may hang, too, where they wait for one another: it is not waited for any longer.
+            asked = [in_thread(table.request_cancel_from_outside, one) for one in list(self._stuck)]
             table.cancel_all(self._stuck)
+            for thread in asked:
+                thread.join(STUCK_SECONDS)
         while self._owner == owner and table.any_active(self._stuck):
             if time.monotonic() > self._settle_until:
                 break
@@ -83,5 +87,7 @@ class Ending:
             table.close_context()
 
 
-def in_thread(function: Callable[[Any], None], argument: object) -> None:
-    threading.Thread(target=function, args=(argument,), daemon=True).start()
+def in_thread(function: Callable[[Any], None], argument: object) -> threading.Thread:
+    thread = threading.Thread(target=function, args=(argument,), daemon=True)
+    thread.start()
+    return thread

@@ -355,6 +355,9 @@ class Front:
         if self._settings.socket is not None:
             with contextlib.suppress(OSError):
                 os.unlink(self._settings.socket)
+        supervisor = self._identity[0]
+        if os.getppid() == supervisor:  # what is left is its part: one that is stopped (SIGSTOP) has to go on
+            os.kill(supervisor, signal.SIGCONT)
 
 
 def run(settings: Settings, control: socket.socket, supervisor: int) -> int:

@@ -128,9 +128,11 @@ class Supervisor:
 
     def _wake(self) -> None:
         self._told = False
+        # The pid of who was reaped may be another's by now.
+        ours = {self._front, self._forkserver} - self._statuses.keys()
         for proc in procs.all_procs().values():
             # Who is stopped, or about to be (its state would not tell yet), could not end.
-            if proc.pid in (self._front, self._forkserver) or proc.ppid == self._forkserver:
+            if proc.pid in ours or proc.ppid in ours - {self._front}:
                 procs.send_signal(proc, signal.SIGCONT)
 
     def _wait(self, wake: int, reaped: int, over: Callable[[], bool]) -> None:

@@ -74,19 +74,23 @@ class WorkerLink:
         self.worker.queue(pack(message, INTERNAL_BYTES))
 
     def end(self) -> None:
-        """Asks the worker to end, and the keeper to see to it: one that is stopped (SIGSTOP) has to go on."""
+        """Asks the worker to end, and the keeper to see to it."""
         if not self.ending:
             self.ending = True
             self.send({"cmd": "end"})
             self.worker.flush()
-            self.keeper.send(pack({"end": True}))
-            if self._process is not None:
-                procs.send_signal(self._process, signal.SIGCONT)
+            self._end_keeper()
 
     def cut(self) -> None:
         """The worker's channel is of no use any more: nobody reaches it, so it must end if it has not."""
         self.worker.close()
+        self._end_keeper()
+
+    def _end_keeper(self) -> None:
+        """One that is stopped (SIGSTOP) has to go on."""
         self.keeper.send(pack({"end": True}))
+        if self._process is not None:
+            procs.send_signal(self._process, signal.SIGCONT)
 
     def from_worker(self) -> list[dict[str, Any]]:
         return self._decode(self.worker.receive())

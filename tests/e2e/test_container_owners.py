@@ -61,6 +61,23 @@ def test_accounts_that_are_the_same_one_inside_have_a_server_each(world, boxes):
     assert boxes.dockerd.state("nav") == "running"
 
 
+def test_a_server_that_an_older_version_keeps_up_is_found(world, boxes):
+    """Its place inside did not say whose it is; a second server beside it would be a second robot driver."""
+    host = boxes.host(box=boxes.create("nav"), local=True)
+    with pytest.MonkeyPatch.context() as older:
+        older.setattr(docker.Box, "base", property(lambda box: f"@{box.id[:12]}"))
+        before = world.launcher(keep=True, keep_for=600)
+        socket = before.open([host])["lab-pc"].server["socket"]
+        before.close()
+    launcher = world.launcher()
+    found = launcher.open([host])["lab-pc"]
+    assert (found.started, found.server["socket"]) == (False, socket)
+    assert launcher.close() == []
+    assert world.launcher().stop(host).how == "graceful"
+    again = world.launcher().open([host])["lab-pc"]
+    assert again.started and again.server["socket"] != socket
+
+
 def test_one_that_its_owner_has_started_since_is_not_stopped(world, boxes):
     host = boxes.host(box=boxes.create("nav", start=False), local=True)
     crashed = world.launcher(keep=True, keep_for=600)

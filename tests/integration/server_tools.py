@@ -32,7 +32,7 @@ class Mute(Exception):
 
 
 class Odd(BaseAction):
-    """Does what `what` says, in `phase`."""
+    """Does what `what` says, in `phase` (several: `update2 cancel`)."""
 
     def __init__(self, phase: str = "", what: str = ""):
         super().__init__()
@@ -40,7 +40,7 @@ class Odd(BaseAction):
         self.do("init")
 
     def do(self, phase):
-        if phase != self.phase:
+        if phase not in self.phase.split():
             return None
         if self.what == "raise":
             raise ValueError("odd " + phase)
@@ -112,7 +112,7 @@ class Odd(BaseAction):
         self.feedback_message = f"tick {self.ticks}"
         if self.phase == "update":
             return self.do("update")
-        if self.phase == "update2":
+        if self.phase.startswith("update2"):
             return self.do("update2") if self.ticks >= 2 else Status.RUNNING
         return Status.RUNNING if self.ticks < 3 or self.phase == "cancel" else Status.SUCCESS
 

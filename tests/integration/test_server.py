@@ -415,6 +415,15 @@ def test_the_end_comes_though_a_cancel_hangs(server, client):
     assert client.logs().count("shut down") == 2, "nobody waited for the one that hangs"
 
 
+def test_the_end_comes_though_an_update_and_its_cancel_hang(server, client):
+    client.make("a", "odd", {"phase": "update2 cancel", "what": "sleep 1000"})
+    client.make("b", "odd")
+    client.execute("a")
+    client.until(lambda: any(e["ev"] == "busy" for e in client.events))
+    assert client.call("bye", timeout=60)["left"] == []
+    assert client.logs().count("shut down") == 2, "nobody waited for the one that hangs"
+
+
 def test_the_lease_ends_a_session_and_its_processes(start):
     server = start("--ephemeral", "--lease", "1")
     client = server.v2().open(lease=2)

@@ -236,10 +236,22 @@ def test_a_server_of_which_a_part_is_stopped_still_ends(start, name):
 def test_a_server_of_which_parts_are_stopped_ends_by_itself(start):
     server = start("--ephemeral", "--lease", "1")
     server.v2().open(lease=1)
-    for name in ("forkserver", "worker", "keeper"):
+    for name in ("forkserver", "worker", "keeper", "supervisor"):
         os.kill(server.processes()[name], signal.SIGSTOP)
     assert server.wait() == 0, server.log
     assert marked(server.marker) == []
+
+
+def test_a_crash_is_told_though_who_tells_it_is_stopped(start):
+    server = start()
+    client = server.v2().open()
+    client.make("a", "run_process")
+    client.ok("execute", action="a", args={"command": ["sleep", "1000"]})
+    processes = server.processes()
+    os.kill(processes["keeper"], signal.SIGSTOP)
+    os.kill(processes["worker"], signal.SIGKILL)
+    client.until(lambda: [e["reason"] for e in client.events if e["ev"] == "lost"] == ["signal SIGKILL"])
+    assert server.stop() == 0, server.log
 
 
 def test_ctrl_z_in_its_window_does_not_stop_it(server, client):

@@ -1,15 +1,16 @@
-"""What of a first login is tried once more."""
+"""The login over SSH: what is tried once more, and what asyncssh tells us on the way."""
 
 from __future__ import annotations
 
 import asyncio
 from pathlib import Path
 
+import asyncssh
 import pytest
 
 from launcher.machines.runner import Limits
 from launcher.machines.ssh_errors import Attempt
-from launcher.machines.ssh_login import log_in
+from launcher.machines.ssh_login import Client, log_in
 from launcher.model import Machine
 
 
@@ -44,3 +45,9 @@ def test_who_is_not_there_is_not_asked_again(error) -> None:
     with pytest.raises(type(error)):
         log_in_by(reach)
     assert reach.turns == [None]
+
+
+def test_asyncssh_knows_every_callback() -> None:
+    """What it does not know is not called: `begin_auth` came with 2.20, and tells what is tried again."""
+    ours = {name for name in vars(Client) if not name.startswith("_")}
+    assert ours <= set(dir(asyncssh.SSHClient))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import select
@@ -18,6 +19,7 @@ from remote_exec.host.channel import Channel, channel_pair
 from remote_exec.host.keeper import LINE_BYTES, Lines
 from remote_exec.host.outbox import LOG_BURST, LogGate, Outbox
 from remote_exec.host.settings import Settings
+from remote_exec.host.supervisor import Supervisor
 from remote_exec.server import UsageError, settings_from
 
 
@@ -42,6 +44,24 @@ def test_descendants_and_signals() -> None:
         finally:
             shell.wait(20)
     assert procs.start_time(shell.pid) == 0
+
+
+def test_who_is_woken_is_a_process_of_the_server_and_not_one_that_has_its_pid_now() -> None:
+    with contextlib.ExitStack() as stack:
+        started = []
+        for _ in range(2):
+            one = stack.enter_context(subprocess.Popen(["sleep", "60"], stdin=subprocess.DEVNULL))
+            stack.callback(one.kill)
+            one.send_signal(signal.SIGSTOP)
+            os.waitid(os.P_PID, one.pid, os.WSTOPPED)
+            started.append(one)
+        front, forkserver = started
+        supervisor = Supervisor(Settings())
+        supervisor._front, supervisor._forkserver = front.pid, forkserver.pid
+        supervisor._statuses = {front.pid: 0}
+        supervisor._wake()
+        states = [proc.state for one in started if (proc := procs.read_proc(one.pid)) is not None]
+        assert [state == "T" for state in states] == [True, False]
 
 
 def test_what_is_no_frame_of_ours_counts_as_the_end() -> None:
