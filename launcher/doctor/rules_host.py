@@ -149,8 +149,8 @@ def _packages(case: Case, found: Interpreter) -> Iterator[Finding]:
         installed = _NEEDED[first] in found.packages and not absent
         how = "is broken" if installed else "cannot be imported"
         text = f"{', '.join(dict.fromkeys(missing))} {how} there: {found.broken[first]}"
-        pip = f"{found.executable} -m pip install se-remote=={client.version}"
-        yield failed("packages", text, provision(case), f"or by hand: {pip}")
+        own = f"or install se-remote {client.version} there yourself, and name its python: `python:`"
+        yield failed("packages", text, provision(case), own)
         return
     version = found.packages.get("se-remote", "unknown")
     if client.wire and found.wire != client.wire:

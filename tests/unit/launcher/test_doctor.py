@@ -395,6 +395,13 @@ def test_what_a_bring_up_provisions_by_itself_is_no_failure(change):
     assert not checklist.runs(checklist.examined(old)), "no bring-up helps that"
 
 
+def test_no_cure_installs_se_remote_from_an_index_that_does_not_have_it():
+    for broken in (NO_ZMQ, BAD_ZMQ):
+        (finding,) = [one for one in checklist.examined(python(broken=broken)) if one.check == "packages"]
+        first, own = finding.cures
+        assert first == "se-remote provision lab-pc" and "pip install" not in own and "`python:`" in own
+
+
 def test_where_only_processes_run_nothing_of_ours_is_missed():
     missing = replace(host(python=None), serves=False)
     assert checklist.runs(checklist.examined(missing))
