@@ -236,9 +236,11 @@ def _died(spec: HostSpec, reply: Reply, tail: Sequence[str]) -> StageError:
         return StartFailed(spec.name, stage, f"`{at}` failed ({how})", f"edit `{at}` {_where(spec)}", tail)
     if at == "python":
         cause = f"there is no {spec.interpreter} on {spec.machine}"
-        return StartFailed(
-            spec.name, Stage.PYTHON, cause, f"install it, or set `python` {_where(spec)}", tail
-        )
+        step = f"install it, or set `python` {_where(spec)}"
+        here = spec.machine.is_local and spec.docker is None
+        if not spec.provided and not here:
+            step = f"correct `python` {_where(spec)}, or take it out there and: {_provision(spec)}"
+        return StartFailed(spec.name, Stage.PYTHON, cause, step, tail)
     if numbers and (int(numbers.group(1)), int(numbers.group(2))) < (3, 10):
         cause = f"{spec.interpreter} is Python {version}; 3.10 or newer is needed"
         return StartFailed(spec.name, Stage.PYTHON, cause, f"set `python` {_where(spec)}", tail)
@@ -253,10 +255,14 @@ def _died(spec: HostSpec, reply: Reply, tail: Sequence[str]) -> StageError:
 
 def provision_step(spec: HostSpec) -> str:
     """The command that has the server there, as it is typed."""
-    command = f"se-remote provision {quote([spec.name])}"
+    command = _provision(spec)
     if spec.provided:
         return command
     return f"install se-remote for that python, or take `python` out {_where(spec)} and: {command}"
+
+
+def _provision(spec: HostSpec) -> str:
+    return f"se-remote provision {quote([spec.name])}"
 
 
 def other_wire(spec: HostSpec, found: Found) -> NoServer:

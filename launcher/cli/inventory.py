@@ -55,8 +55,9 @@ def _check(args: argparse.Namespace, selection: Selection, output: Output) -> No
         raise InventoryError(problems)
     for problem in dict.fromkeys(_notes(inventory, selection.settings.params)):
         output.say(f"note: {problem}", "warning")
-    hosts, processes = len(inventory.hosts()), len(inventory.processes())
-    output.result(f"{path}: good: {_count(hosts, 'host')}, {_count(processes, 'process', 'es')}")
+    hosts, processes = set(inventory.hosts()) - {"local"}, inventory.processes()
+    count = f"{_count(len(hosts), 'host')} and local, {_count(len(processes), 'process', 'es')}"
+    output.result(f"{path}: good: {count}")
     output.say("next: se-remote doctor")
 
 

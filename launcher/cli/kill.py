@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING
 from launcher import servers
 from launcher.cli.output import Output
 from launcher.cli.selection import Selection, select_standing
-from launcher.errors import InventoryError, LauncherError
+from launcher.errors import InventoryError, LauncherError, Unreachable
 from launcher.inventory import Inventory, Settings
 from launcher.model import HostSpec, Problem, State
 from launcher.plan import SILENT, UNSAFE, Stopped, is_machine
+from launcher.processes import viewing
 from launcher.processes.graph import ends_with
 from launcher.processes.model import Change
 
@@ -26,6 +27,8 @@ _DONE = {
     "graceful": "stopped",
     "killed": "stopped by KILL: it did not react to TERM",
 }
+
+_GONE = (State.STOPPED, State.DEAD)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -57,7 +60,10 @@ def run(args: argparse.Namespace) -> int:
             code = _take_down(launcher, inventory, selection.settings, [*processes, *plain], args, output)
             rest = [spec for spec in hosts if spec.name not in plain]
         if rest:
-            code = max(code, _kill_hosts(launcher, rest, args, output))
+            ended = _kill_hosts(launcher, rest, args, output)
+            code = max(code, ended)
+            if ended < Unreachable.exit_code:
+                _name_processes(launcher, [spec for spec in rest if is_machine(spec)], output)
     finally:
         launcher.close()
     if wrong:
@@ -127,6 +133,23 @@ def _kill_hosts(
         outcomes = list(pool.map(lambda one: _stop(launcher, one[0], one[1], args.force), found))
     reports = zip(found, outcomes, strict=True)
     return max((_report(output, spec.name, done) for (spec, _), done in reports), default=0)
+
+
+def _name_processes(launcher: Launcher, machines: Sequence[HostSpec], output: Output) -> None:
+    """Of machines by themselves only servers are stopped: which processes go on there."""
+    places = {viewing.Place(spec.machine, spec.ssh): spec.name for spec in machines}
+    if not places:
+        return
+    views = launcher.on_machines(lambda reach: viewing.survey(reach, [], everything_on=list(places)))
+    for place, name in places.items():
+        running = [
+            view.subject.name
+            for view in views
+            if view.subject.place == place and view.error is None and view.seen.state not in _GONE
+        ]
+        if running:
+            output.say(f"{name}: processes go on there: {', '.join(running)}", "warning")
+            output.say("  try: se-remote kill PROCESS, with the inventory that has them")
 
 
 def _found(

@@ -41,7 +41,8 @@ def run(args: argparse.Namespace) -> int:
         output.result("\n".join(plan.lines(stack)))
         return 0
     work = _restart if args.command == "restart" else _run
-    return _interruptible(partial(work, args, selection, stack, output), output)
+    stays = args.command == "run" and args.keep
+    return _interruptible(partial(work, args, selection, stack, output), output, stays)
 
 
 def _launcher(
@@ -179,12 +180,16 @@ class _Following:
         self._printer.close()
 
 
-def _interruptible(work: Callable[[], Coroutine[Any, Any, int]], output: Output) -> int:
-    """Run `work`; SIGINT, SIGTERM and SIGHUP cancel it, each further one again."""
+def _interruptible(work: Callable[[], Coroutine[Any, Any, int]], output: Output, stays: bool) -> int:
+    """Run `work`; SIGINT, SIGTERM and SIGHUP cancel it, each further one again.
+
+    stays: what was started is left running; else a process may take its time, and one learns how not to wait.
+    """
     signals: list[signal.Signals] = []
 
     def stop(number: signal.Signals) -> None:
-        output.say("interrupted" + (" again: what is left is killed" if signals else ""), "warning")
+        hint = " (Ctrl-C again: what is left is killed)" if number is signal.SIGINT and not stays else ""
+        output.say("interrupted" + (" again: what is left is killed" if signals else hint), "warning")
         signals.append(number)
 
     try:

@@ -24,6 +24,15 @@ def provision(case: Case, *packages: str) -> str:
     return quote(["se-remote", "provision", case.spec.name.split("+")[0], *words])
 
 
+def serving(case: Case) -> str:
+    """What puts the server there: a `python` of the inventory is taken as it is, whatever is provisioned."""
+    spec = case.spec
+    if not spec.python or spec.provision is not None:
+        return provision(case)
+    where = f"of {spec.name} in {spec.source}" if spec.source else f"of {spec.name} in the inventory"
+    return f"take `python` out {where} and: {provision(case)}"
+
+
 def to_be_provisioned(case: Case) -> bool:
     """What the server needs is not there, and the next bring-up installs it by itself."""
     wanted, seen = case.spec.provision, case.host.python
@@ -105,7 +114,7 @@ def python(case: Case) -> Iterator[Finding]:
             yield good("setup", "runs")
     elif host.python is None:
         yield failed(
-            "python", f"there is no {spec.interpreter} there", provision(case), f"or set `python` {where}"
+            "python", f"there is no {spec.interpreter} there", serving(case), f"or set `python` {where}"
         )
     else:
         if spec.setup.strip():
@@ -149,15 +158,15 @@ def _packages(case: Case, found: Interpreter) -> Iterator[Finding]:
         installed = _NEEDED[first] in found.packages and not absent
         how = "is broken" if installed else "cannot be imported"
         text = f"{', '.join(dict.fromkeys(missing))} {how} there: {found.broken[first]}"
-        pip = f"{found.executable} -m pip install se-remote=={client.version}"
-        yield failed("packages", text, provision(case), f"or by hand: {pip}")
+        own = f"or install se-remote {client.version} there yourself, and name its python: `python:`"
+        yield failed("packages", text, serving(case), own)
         return
     version = found.packages.get("se-remote", "unknown")
     if client.wire and found.wire != client.wire:
         text = (
             f"se-remote {version} there speaks wire version {found.wire}, {client.version} here {client.wire}"
         )
-        yield failed("packages", text, provision(case))
+        yield failed("packages", text, serving(case))
     elif version != client.version:
         text = f"se-remote is {version} there and {client.version} here: they understand each other"
         yield warning("packages", text, provision(case))

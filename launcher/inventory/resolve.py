@@ -209,7 +209,7 @@ def unknown_host(document: Document, name: str, text: str) -> Problem:
         hint = f"to start it: se-remote run; hosts: {', '.join(known)}"
         report.add(Place(document.file), f'"{name}" is a process, not a host', hint)
     elif name in document.left_out or ALL_OF_IT in document.left_out:
-        hint = "cure that; a server also goes by its machine: user@machine"
+        hint = "cure that and repeat this; servers, not processes, also go by their machine: user@machine"
         report.add(
             Place(document.file), f'it is not clear where "{name}" is: what the file says is wrong', hint
         )

@@ -82,6 +82,7 @@ no_python() {
   for tool in 'apt-get install' 'dnf install' 'zypper install' 'pacman -S' 'apk add'; do
     command -v "${tool%% *}" >/dev/null && { hint="sudo $tool python3"; break; }
   done
+  [ "$python" = python3 ] || hint='correct `python` in the inventory, or --python; by default it is python3'
   refuse python "there is no $python on this machine (PATH=$PATH)" "$hint"
 }
 """

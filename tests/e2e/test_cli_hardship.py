@@ -170,6 +170,30 @@ def test_a_machine_by_itself_means_all_that_is_there(terminal):
     assert "stopped" in terminal.se_remote("status", machine).out
 
 
+def test_stopping_the_servers_of_a_machine_names_the_processes_that_go_on(terminal):
+    """So that nobody whose inventory is broken takes them for stopped."""
+    account = terminal.world.account()
+    machine = f"{account.name}@127.0.0.1:{terminal.world.sshd.port}"
+    ssh = f"{{identity: {terminal.world.sshd.client_key}}}"
+    inventory = terminal.folder / "se-remote.yaml"
+    right = f"processes:\n  sim:\n    machine: {machine}\n    ssh: {ssh}\n    cmd: exec sleep 60\n"
+    inventory.write_text(right)
+    (terminal.world.home / ".ssh" / "config").write_text(
+        f"Host *\n  IdentityFile {terminal.world.sshd.client_key}\n"
+    )
+    assert (run := terminal.se_remote("run", "sim")).code == 0, run.text
+    inventory.write_text(f"{right}  broken: [\n")
+    refused = terminal.se_remote("kill", "sim")
+    assert refused.code == 2, refused.text
+    assert "cure that and repeat this; servers, not processes, also go by their machine" in refused.err
+    servers = terminal.se_remote("kill", machine)
+    assert (servers.code, servers.out) == (0, f"{machine}: was not running\n"), servers.text
+    assert f"{machine}: processes go on there: sim\n  try: se-remote kill PROCESS" in servers.err
+    inventory.write_text(right)
+    assert terminal.se_remote("kill", "sim").out == "sim: stopped\n"
+    assert "go on there" not in terminal.se_remote("kill", machine).err
+
+
 def test_what_was_not_running_is_not_called_stopped(terminal):
     """Also while another server runs on that machine."""
     terminal.write_inventory(terminal.entry(terminal.name), terminal.entry(f"{terminal.name}-2"))

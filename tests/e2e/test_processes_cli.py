@@ -127,7 +127,7 @@ def test_ctrl_c_stops_what_this_run_has_started(terminal):
     running.send_signal(signal.SIGINT)
     out, err = running.communicate(timeout=ENDS_WITHIN)
     assert running.returncode == 130, out + err
-    order(err, "interrupted", "top    stopped", "left   stopped")
+    order(err, "interrupted (Ctrl-C again: what is left is killed)\n", "top    stopped", "left   stopped")
     assert terminal.running() == 1, "what ran before stays"
     status = terminal.se_remote("status", "top", "left")
     assert status.out.count("stopped") == 2, status.out
@@ -139,5 +139,5 @@ def test_ctrl_c_with_keep_leaves_it(terminal):
     running.send_signal(signal.SIGINT)
     out, err = running.communicate(timeout=ENDS_WITHIN)
     assert running.returncode == 130, out + err
-    assert "left running: core, left, right, top" in err
+    assert "left running: core, left, right, top" in err and "interrupted\n" in err
     assert terminal.running() == 4

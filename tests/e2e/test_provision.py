@@ -301,7 +301,7 @@ def test_what_cannot_be(bare, folder):
         (["--with", "numpy[bad"], "'numpy[bad' names no package", "a name as for pip"),
         (["--with", "./nowhere"], "there is no folder or wheel ./nowhere", "ls -la"),
         (["--with", str(folder)], "neither a pyproject.toml nor a setup.py", "ls -la"),
-        (["--python", "python3.99"], "there is no python3.99 on this machine", "python3"),
+        (["--python", "python3.99"], "there is no python3.99 on this machine", "or --python"),
     ]
     for words, cause, step in cases:
         done = bare.provision(*words)

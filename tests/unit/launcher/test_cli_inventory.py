@@ -36,7 +36,7 @@ def check(tmp_path, capsys):
 def test_folders_and_files_that_are_not_on_this_machine_are_noted(check, tmp_path):
     (tmp_path / "maps").mkdir()
     out, (*notes, hint) = check()
-    assert "good: 3 hosts, 0 processes" in out and hint.endswith("se-remote.yaml doctor")
+    assert "good: 2 hosts and local, 0 processes" in out and hint.endswith("se-remote.yaml doctor")
     assert notes == [
         "note: se-remote.yaml:7: hosts.robot.push: there is no folder mpas on this machine",
         "note: se-remote.yaml:7: hosts.robot.push: there is no folder launch on this machine",

@@ -395,6 +395,23 @@ def test_what_a_bring_up_provisions_by_itself_is_no_failure(change):
     assert not checklist.runs(checklist.examined(old)), "no bring-up helps that"
 
 
+def test_no_cure_installs_se_remote_from_an_index_that_does_not_have_it():
+    for broken in (NO_ZMQ, BAD_ZMQ):
+        (finding,) = [one for one in checklist.examined(python(broken=broken)) if one.check == "packages"]
+        first, own = finding.cures
+        assert first == "se-remote provision lab-pc" and "pip install" not in own and "`python:`" in own
+
+
+@pytest.mark.parametrize("facts", [{"python": None}, {"python": replace(PYTHON, broken=NO_ZMQ, wire=None)}])
+def test_what_is_provisioned_is_used_once_python_is_taken_out(facts):
+    named = replace(host(**facts), spec=replace(SPEC, python="~/venvs/se/bin/python"))
+    (finding,) = [
+        one for one in checklist.examined(named) if one.check in ("python", "packages") and one.cures
+    ]
+    take_out = "take `python` out of lab-pc in se-remote.yaml:3 and: se-remote provision lab-pc"
+    assert finding.cures[0] == take_out
+
+
 def test_where_only_processes_run_nothing_of_ours_is_missed():
     missing = replace(host(python=None), serves=False)
     assert checklist.runs(checklist.examined(missing))

@@ -74,6 +74,13 @@ def test_errors_of_a_bring_up(sections, kind, stage, text):
     assert caught.value.stage is stage and text in str(caught.value)
 
 
+def test_a_python_that_is_not_there_may_be_taken_out_and_provisioned():
+    with pytest.raises(StartFailed) as caught:
+        plan.read_bring_up(SPEC, frames(verb="dead", exit={"stage": "python", "code": 127}))
+    assert caught.value.next_step.endswith(f"or take it out there and: se-remote provision {SPEC.name}")
+    assert "correct `python` of" in caught.value.next_step
+
+
 @pytest.mark.parametrize(
     ("log", "text"),
     [
