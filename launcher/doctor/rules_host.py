@@ -30,7 +30,10 @@ def serving(case: Case) -> str:
     if not spec.python or spec.provision is not None:
         return provision(case)
     where = f"of {spec.name} in {spec.source}" if spec.source else f"of {spec.name} in the inventory"
-    return f"take `python` out {where} and: {provision(case)}"
+    taken = f"take `python` out {where}"
+    if spec.machine.is_local and spec.docker is None:
+        return f"{taken}: the installation that runs here is used then"
+    return f"{taken} and: {provision(case)}"
 
 
 def to_be_provisioned(case: Case) -> bool:

@@ -412,6 +412,13 @@ def test_what_is_provisioned_is_used_once_python_is_taken_out(facts):
     assert finding.cures[0] == take_out
 
 
+def test_on_this_machine_nothing_is_to_be_provisioned():
+    spec = replace(SPEC, machine=Machine(), python="~/venvs/se/bin/python")
+    cures = [cure for one in checklist.examined(replace(host(python=None), spec=spec)) for cure in one.cures]
+    assert any(cure.startswith("take `python` out") for cure in cures)
+    assert not any("provision" in cure for cure in cures)
+
+
 def test_where_only_processes_run_nothing_of_ours_is_missed():
     missing = replace(host(python=None), serves=False)
     assert checklist.runs(checklist.examined(missing))
