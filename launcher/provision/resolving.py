@@ -32,6 +32,9 @@ from launcher.provision.values import Python, Wanted, Wheel
 TOOL: Final = "installer>=0.7,<2"
 """What installs wheels there: a wheel itself, of the standard library only."""
 _OURS: Final = "se_remote-"
+_BUILD: Final = ("wheel", "--use-pep517", "--no-deps")
+"""Apart from what is installed here: pip before 23.1 otherwise calls a `setup.py` with the setuptools of this
+environment, which has no `bdist_wheel` when `wheel` is not there, as in a new one of Python 3.10."""
 _NO_COMPILER: Final = {"CC": "false", "CXX": "false"}
 _OFFLINE: Final = re.compile(
     r"name resolution|Name or service not known|NewConnectionError|Max retries|Connection refused|timed out|"
@@ -73,7 +76,7 @@ class Resolver:
             return before
         self._tell(f"building a wheel of {folder}")
         with self._library.work() as work:
-            done = await self._run(work, "wheel", "--no-deps", "-w", str(work), str(folder))
+            done = await self._run(work, *_BUILD, "-w", str(work), str(folder))
             made = sorted(work.glob("*.whl"))
             if done.exit_code != 0 or not made:
                 raise self._failed(f"no wheel can be built of {folder}", done)
@@ -195,7 +198,7 @@ class Resolver:
             name = pin.partition("==")[0]
             self._tell(f"building {pin}, of which there is no wheel for Python {python.short}")
             with self._library.work() as work:
-                words = ["wheel", "--no-deps", "--no-binary", name, "-w", str(work), pin]
+                words = [*_BUILD, "--no-binary", name, "-w", str(work), pin]
                 done = await self._run(work, *words, environ=_NO_COMPILER)
                 made = sorted(work.glob("*.whl"))
                 step = f"a wheel of it, made on a machine like {self._host}: --with PATH/{name}-….whl"
