@@ -157,7 +157,7 @@ hole() {
   [ "$1" != "$run/log" ] || [ ! -f "$run/log.punched" ] || read -r gone <"$run/log.punched"
 }
 start_of() {
-  hole "$1"; size=$(($(wc -c <"$1")))
+  hole "$1"; size=$(wc -c <"$1"); size=$((size + 0))
   if [ -n "$ago" ]; then
     index=${1%.log}.index; [ "$1" != "$run/log" ] || index=$run/log.index
     start=$(awk -v since="$(($(date +%s) - ago))" '$1 <= since { at = $2 } END { print at + 0 }' "$index")
@@ -180,6 +180,11 @@ Only what had been written when it was looked at counts, so the offset holds whi
 _READ: Final = r"""
 read_log() {
   logs_place
+  # of one that has just ended it is on its way to where it is kept
+  tries=0
+  while [ "$number" = 0 ] && [ -e "$run/exit" ] && [ -f "$run/log" ] && [ "$tries" -lt 20 ]; do
+    tries=$((tries + 1)); sleep 0.05 2>/dev/null || sleep 1
+  done
   file=$run/log
   [ "$number" = 0 ] && [ -f "$file" ] || file=$(finished | sed -n "$((number > 0 ? number : 1))p")
   [ -f "$file" ] || { field verb nolog; answer; }
@@ -188,7 +193,7 @@ read_log() {
   field from "$file"
   [ "$gone" = 0 ] || [ "$start" != "$gone" ] || field gone "$gone"
   frame log
-  tail -c "+$((start + 1))" "$file"
+  tail -c "+$((start + 1))" "$file" 2>/dev/null || tail -c "+$((start + 1))" "$(finished | head -n 1)"
   answer
 }
 runs() {
