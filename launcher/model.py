@@ -177,11 +177,14 @@ class HostSpec:
         return self.python or "python3"
 
     @property
+    def is_here(self) -> bool:
+        """On this machine, outside of containers: what the client's own installation may serve."""
+        return self.machine.is_local and self.docker is None
+
+    @property
     def provided(self) -> bool:
-        """The server runs in what `se-remote provision` made, if there is such. On this machine outside of
-        containers it is the client's own installation."""
-        here = self.machine.is_local and self.docker is None
-        return (not self.python or self.provision is not None) and not here
+        """The server runs in what `se-remote provision` made, if there is such; here it never does."""
+        return (not self.python or self.provision is not None) and not self.is_here
 
     @property
     def config_hash(self) -> str:

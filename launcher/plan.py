@@ -237,8 +237,7 @@ def _died(spec: HostSpec, reply: Reply, tail: Sequence[str]) -> StageError:
     if at == "python":
         cause = f"there is no {spec.interpreter} on {spec.machine}"
         step = f"install it, or set `python` {_where(spec)}"
-        here = spec.machine.is_local and spec.docker is None
-        if not spec.provided and not here:
+        if not spec.provided and not spec.is_here:
             step = f"correct `python` {_where(spec)}, or take it out there and: {_provision(spec)}"
         return StartFailed(spec.name, Stage.PYTHON, cause, step, tail)
     if numbers and (int(numbers.group(1)), int(numbers.group(2))) < (3, 10):

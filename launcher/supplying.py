@@ -47,7 +47,7 @@ async def supply(
 
 def check(host: HostSpec) -> None:
     """Whether something can be provided for it that stays. Raises InventoryError."""
-    if host.machine.is_local and host.docker is None:
+    if host.is_here:
         text = f"{host.name} is this machine: its server runs in the environment of se-remote itself"
         raise InventoryError([Problem(text)], "for more packages: python3 -m pip install PACKAGE")
     if host.docker is not None and host.docker.image:

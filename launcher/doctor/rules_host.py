@@ -31,7 +31,7 @@ def serving(case: Case) -> str:
         return provision(case)
     where = f"of {spec.name} in {spec.source}" if spec.source else f"of {spec.name} in the inventory"
     taken = f"take `python` out {where}"
-    if spec.machine.is_local and spec.docker is None:
+    if spec.is_here:
         return f"{taken}: the installation that runs here is used then"
     return f"{taken} and: {provision(case)}"
 

@@ -85,8 +85,7 @@ prepare() {
   find_awk || refuse shell "there is no awk on this machine (PATH=$PATH)" "install one: mawk, gawk or busybox"
   if [ ! -e "$base" ] && [ ! -h "$base" ]; then mkdir -m 700 "$base" 2>/dev/null; fi
   guard_base || refuse shell "cannot create $base" "df -h /tmp; ls -ld $base"
-  whose=${base#/tmp/se-remote-}
-  while case $whose in */*) ;; *) false ;; esac; do whose=${whose%%/*}_${whose#*/}; done
+  whose_base
   read -r up rest </proc/uptime; offset=$(($(date +%s) - ${up%%.*}))
   fifo=$root/.watch/$$; tries=0
   rm -f "$fifo"
